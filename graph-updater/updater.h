@@ -1,0 +1,91 @@
+/* updater.h - the graph-updater stage: events in, enriched scoring requests out, state on disk.
+ *
+ * Catalog, bipartite graph, GCN embeddings, nearest users and fresh statistics behind one face. The
+ * state after a prefix of the total order is a function of that prefix alone (flush rule: embeddings
+ * are refreshed after every flush_events graph events of the order; an impression triggers none).
+ * One thread writes and enriches; readers of embeddings never block it. */
+#ifndef EXITPOLL_GRAPH_UPDATER_UPDATER_H
+#define EXITPOLL_GRAPH_UPDATER_UPDATER_H
+
+#include "base/status.h"
+#include "schemas/topic.h"
+
+struct updater;
+
+struct updater_options {
+	/* graph.* */
+	uint32_t dimensions;            /* graph.dimensions, 64 (32..256, multiple of 16) */
+	uint32_t layers;                /* graph.layers, 3 (1..4) */
+	double layer_weights[5];        /* graph.layer_weights, default all weight on the last layer */
+	bool both_sides;                /* graph.seeds = items (false) | both */
+	double threshold;               /* graph.threshold, 0.03; 0 is exact */
+	uint32_t flush_events;          /* graph.flush_events, 256 */
+	uint64_t edges_max;             /* graph.edges_max, oldest are evicted; default 100,000,000 */
+	uint32_t users_max;             /* graph.users_max, default 20,000,000 */
+	uint32_t items_max;             /* graph.items_max, default 20,000,000 */
+	int64_t edge_days;              /* graph.edge_days, 0: keep */
+	int64_t tombstone_days;         /* graph.tombstone_days, 7 */
+	bool view_edges;                /* graph.view_edges, false */
+	uint64_t id_seed;               /* tests: permutes the order in which internal ids are given out */
+	/* enrichment.* */
+	uint32_t history_max;           /* enrichment.history_max, 15 */
+	uint32_t examples_max;          /* enrichment.examples_max, 4 */
+	uint32_t example_history_max;   /* enrichment.example_history_max, 5 */
+	size_t text_bytes_max;          /* item.text_bytes_max, 512 */
+	/* statistics.* */
+	double rating_min, rating_max;  /* statistics.rating_scale = "1..5" */
+	double positive;                /* statistics.positive: a response at or above counts as liked, .7 */
+	const char *const *attributes;  /* statistics.attributes: names [attributes_count], e.g. brand */
+	size_t attributes_count;
+};
+void updater_options_defaults(struct updater_options *options);
+
+enum status updater_create(const struct updater_options *options, struct updater **out,
+			   struct error *error);
+void updater_destroy(struct updater *updater);          /* NULL ok */
+
+/* An item or interaction in its place in the order. BAD class: nothing changed (dead letter);
+ * STATUS_LIMIT of a growth limit comes back as STATUS_NO_MEMORY with a clear text: fatal. */
+enum status updater_apply(struct updater *updater, const struct event *event, struct error *error);
+
+/* Enriches an impression as of this very place. Everything in *out lives in `arena` or is borrowed
+ * from the impression. `late`: the impression is older than the state's clock. Never fails for what
+ * the impression says: unknown users and items, no candidates, repeats have defined answers. */
+enum status updater_enrich(struct updater *updater, const struct impression_event *impression, bool late,
+			   struct arena *arena, struct scoring_request *out, struct error *error);
+
+/* Hint: these users' neighbours will be asked for before the next graph event of the order; lets many
+ * queries share one scan. Changes no result. */
+void updater_prepare(struct updater *updater, const struct text_view *user_ids, size_t count);
+
+int64_t updater_graph_version(const struct updater *updater);
+int64_t updater_clock_ms(const struct updater *updater);        /* latest event time applied; INT64_MIN: none */
+
+/* Names of the statistics in the order of the request's arrays. */
+const char *const *updater_user_statistics_names(const struct updater *updater, size_t *count);
+const char *const *updater_candidate_statistics_names(const struct updater *updater, size_t *count);
+
+/* ---- state ---- */
+/* Writes <folder>/snapshot-<graph_version>.snap (temporary, fsync, rename, fsync of the folder) and keeps
+ * the newest three and one whose clock is not past oldest_unanswered_ms. */
+enum status updater_save(const struct updater *updater, const char *folder,
+			 const struct position *positions, size_t positions_count,
+			 int64_t oldest_unanswered_ms, struct error *error);
+/* Restores the newest valid snapshot whose clock is not past not_after_ms into a fresh updater; a damaged
+ * one falls back to the one before and says so in the log. No usable snapshot: STATUS_NOT_FOUND, the
+ * updater is empty. *positions is owned by the updater until the next call. */
+enum status updater_restore(struct updater *updater, const char *folder, int64_t not_after_ms,
+			    const struct position **positions, size_t *positions_count,
+			    struct error *error);
+
+/* ---- looking inside (inspect, export, metrics); owner thread ---- */
+struct updater_stats {
+	uint64_t users, items, catalog_items, edges, tombstones;
+	uint64_t graph_events, late_events, duplicate_events, void_events, evicted_edges, cut_texts;
+	uint64_t flushes, pushes;
+	uint64_t scans, scan_ns, enrichments, enrich_ns;
+	size_t memory_bytes;
+};
+void updater_get_stats(const struct updater *updater, struct updater_stats *out);
+
+#endif
