@@ -8,9 +8,10 @@
  *
  * If every lane is in time order, the result is a function of what the lanes hold: neither the number
  * of lanes nor the timing of pushes shows. What is out of order within a lane (or comes from a lane
- * that was silent) is late: its (time, topic) is behind what was given out already; it is given out at
- * once, flagged and counted. A bad entry has no time: it is given out as soon as it is at the head of
- * its lane and no group is being gathered; else at the front of that group, before the late ones.
+ * that was silent) is late when its (time, topic) is behind what was given out or is being gathered: it
+ * is given out at once, flagged and counted. A bad entry has no time: it is given out as soon as it is
+ * at the head of its lane and no group is being gathered; else at the front of that group, before the
+ * late ones.
  *
  * The merge owns entries from push to pop: `payload` is the source's own and is handed back by pop, or
  * to `release` when lanes are dropped. Keys point into the payload. One thread. */
@@ -20,7 +21,7 @@
 #include "base/status.h"
 #include "schemas/topic.h"
 
-enum { MERGE_GROUP_RECORDS_MAX = 65536, MERGE_LANES_MAX = 65536, MERGE_LANE_RECORDS_MAX = 1 << 22 };
+enum { MERGE_GROUP_RECORDS_MAX = 65536, MERGE_LANES_MAX = 16384, MERGE_LANE_RECORDS_MAX = 1 << 22 };
 
 struct merge_entry {
 	int64_t event_time_ms;          /* not read if bad */
@@ -51,7 +52,7 @@ enum status merge_create(size_t group_records_max, void (*release)(void *context
 void merge_destroy(struct merge *merge);        /* NULL ok; releases what is held */
 
 /* Adds an OPEN lane; its number is valid until it is removed (numbers of removed lanes are used again).
- * STATUS_LIMIT above MERGE_LANES_MAX. */
+ * STATUS_LIMIT above MERGE_LANES_MAX; STATUS_USAGE: there is a lane of this topic and partition. */
 enum status merge_lane_add(struct merge *merge, enum topic topic, int32_t partition, uint32_t *lane,
 			   struct error *error);
 /* Drops the lane and all it holds, gathered or not (a revoked partition). */
@@ -85,7 +86,6 @@ size_t merge_lane_bytes(const struct merge *merge, uint32_t lane);      /* waiti
 size_t merge_bytes(const struct merge *merge);          /* all that is held, gathered included */
 size_t merge_records(const struct merge *merge);
 int64_t merge_clock_ms(const struct merge *merge);      /* time of the newest group; INT64_MIN: none yet */
-int64_t merge_oldest_ms(const struct merge *merge, enum topic topic);   /* least time held; INT64_MAX: none */
 uint64_t merge_late(const struct merge *merge);         /* entries given out late */
 uint64_t merge_overfull(const struct merge *merge);     /* entries beyond group_records_max of one time */
 
