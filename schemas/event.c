@@ -2,6 +2,8 @@
  * Pure functions over borrowed structs; any thread. */
 #include "schemas/event.h"
 
+#include "base/clock.h"
+
 #include <math.h>
 
 const struct event_limits event_limits_default = {
@@ -194,8 +196,17 @@ static const char *bad_prediction(const struct prediction *prediction, const str
 	return reason;
 }
 
+/* A single clock gone wild must not make every later record late. */
+static bool too_far_ahead(const struct event *event, const struct event_limits *limits)
+{
+	return limits->future_ms_max > 0 && event->type != RECORD_DEAD_LETTER &&
+	       event_time_ms(event) > clock_wall_ms() + limits->future_ms_max;
+}
+
 const char *event_malformed(const struct event *event, const struct event_limits *limits)
 {
+	if (too_far_ahead(event, limits))
+		return "event-time-in-the-future";
 	switch (event->type) {
 	case RECORD_ITEM: return bad_item(&event->item, limits);
 	case RECORD_IMPRESSION: return bad_impression(&event->impression, limits);

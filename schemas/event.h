@@ -173,6 +173,7 @@ struct event_limits {
 	size_t id_bytes_max;            /* default 256 */
 	size_t candidates_max;          /* impression.candidates_max, default 10,000 */
 	size_t attributes_max;          /* default 256 */
+	int64_t future_ms_max;          /* events further ahead of the wall clock are malformed; 0: any time goes */
 };
 extern const struct event_limits event_limits_default;
 
