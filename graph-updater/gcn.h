@@ -1,0 +1,94 @@
+/* gcn.h - embeddings of users and items by averaging over neighbours, in integers, kept fresh.
+ *
+ * With H^(k) = D^-1/2 E^(k), the propagation of LightGCN is h^(k)_v = mean of h^(k-1)_w over the
+ * neighbours w of v, and the node's own factor sqrt(d_v) cancels in the cosine. Hidden states are
+ * int16 in Q13, sums s_v^(k) = sum of h_w^(k-1) over the neighbours are exact integers, and
+ * h = round-half-even(s / d).
+ *
+ * Layer 0 is +-1 by the bits of XXH3 of the id bytes. In the item chain only items have it: users own
+ * the odd layers and items the even ones. With both sides seeded every node has every layer.
+ *
+ * An edge changes the sums of its two ends at once (gcn_listener); gcn_flush() refreshes the hidden
+ * states, layer by layer (gcn_update.c). At threshold 0 the state after a flush is a function of the
+ * graph alone, memcmp-equal to gcn_reference.c; at any threshold sums equal those of the stored hidden
+ * states exactly. Readers see the last flush; a node that has lost its last edge is zero at once.
+ *
+ * Internal ids, the order of events within a flush, and vector width decide nothing: all of a layer's
+ * decisions read the layer as it was before, and integer sums commute. One writer thread. */
+#ifndef EXITPOLL_GRAPH_UPDATER_GCN_H
+#define EXITPOLL_GRAPH_UPDATER_GCN_H
+
+#include "graph-updater/graph.h"
+
+enum { GCN_LAYERS_MAX = 4, GCN_DIMENSIONS_MAX = 256, GCN_ONE = 1 << 13 };
+
+struct gcn_options {
+	uint32_t dimensions;            /* multiple of 16, 16..256 */
+	uint32_t layers;                /* K, 1..4 */
+	/* alpha of layers 0..K, not negative, scaled to sum 1; all 0: the users' last layer */
+	double layer_weights[GCN_LAYERS_MAX + 1];
+	bool both_sides;
+	double threshold;               /* tau, 0..1 */
+	uint32_t users_max, items_max;
+	struct user_ids users;          /* borrowed */
+	struct item_ids items;          /* borrowed */
+	const struct graph *graph;      /* borrowed; must outlive */
+	uint32_t wide_degree;           /* tests: degree from which sums are int64; 0: 2^17 */
+};
+
+struct gcn;
+enum status gcn_create(const struct gcn_options *options, struct gcn **out, struct error *error);
+void gcn_destroy(struct gcn *gcn);              /* NULL ok */
+struct graph_listener gcn_listener(struct gcn *gcn);
+
+/* Refreshes what the events since the last flush have touched. */
+enum status gcn_flush(struct gcn *gcn, struct error *error);
+
+/* ---- readers: rows of the last flush, int16 [dimensions] in Q13 ---- */
+uint32_t gcn_dimensions(const struct gcn *gcn);
+/* Final embedding of a user; NULL: has no edge of the GCN, or none that a flush has seen. */
+const int16_t *gcn_user_embedding(const struct gcn *gcn, struct user_id user);
+/* The item's own: in the item chain its highest even layer below K, else the weighted layers. */
+const int16_t *gcn_item_embedding(const struct gcn *gcn, struct item_id item);
+/* Squared lengths of these rows; 0 where the row is NULL. */
+int64_t gcn_user_norm(const struct gcn *gcn, struct user_id user);
+int64_t gcn_item_norm(const struct gcn *gcn, struct item_id item);
+
+/* Exact integer dot product of two rows [dimensions, multiple of 16], |values| <= GCN_ONE. */
+int64_t gcn_dot(const int16_t *a, const int16_t *b, uint32_t dimensions);
+/* dot / (sqrt(norm_a) sqrt(norm_b)), clipped to -1..1; 0 where a norm is 0. */
+double gcn_cosine(int64_t dot, int64_t norm_a, int64_t norm_b);
+
+/* For the scan: rows of user ids 0 .. end - 1 in runs that lie together. norms[i] 0: skip.
+ * Returns the length of the run that begins at `first`, 0 at the end. */
+uint32_t gcn_user_rows(const struct gcn *gcn, uint32_t first, const int16_t **rows,
+		       const int64_t **norms);
+
+struct gcn_stats {
+	uint64_t flushes, pushes;       /* pushes: nodes whose change was passed on */
+	uint64_t push_edges;            /* rows added to on behalf of pushes */
+	size_t memory_bytes;
+};
+struct gcn_stats gcn_get_stats(const struct gcn *gcn);
+
+/* Proves: sums equal those of the stored hidden states (memcmp), every node that no event has touched
+ * since the last flush is within the threshold, and at threshold 0 after a flush the hidden states
+ * equal a full recomputation. STATUS_INTERNAL says what is wrong, where. */
+enum status gcn_check(const struct gcn *gcn, struct error *error);
+
+/* ---- snapshot: one node's stored state ---- */
+/* Bytes of a node's stored state: hidden states of its layers, in layer order, final row last. */
+size_t gcn_user_state_bytes(const struct gcn *gcn);
+size_t gcn_item_state_bytes(const struct gcn *gcn);
+/* *pending: an event has touched it since the last flush. */
+void gcn_save_user(const struct gcn *gcn, struct user_id user, void *state, bool *pending);
+void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool *pending);
+/* After the graph has been loaded and its listeners told: sets hidden states; gcn_load_finish()
+ * rebuilds the sums from them exactly. STATUS_CORRUPT: a value out of range. */
+enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *state, bool pending,
+			  struct error *error);
+enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending,
+			  struct error *error);
+enum status gcn_load_finish(struct gcn *gcn, struct error *error);
+
+#endif
