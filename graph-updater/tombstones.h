@@ -10,7 +10,7 @@
 #include "base/text.h"
 
 struct tombstone {
-	uint64_t hash[2];       /* XXH3-128 of tag, sizes and bytes */
+	uint64_t hash[2];       /* XXH3-128 of the tag and the hashes of both */
 	int64_t time_ms;        /* events at or before it are void */
 };
 
