@@ -34,6 +34,9 @@ struct source_batch {
 	bool rewind;    /* partitions were gained whose next impression is older than the clock: the caller
 			   may restore an older snapshot and call start again (no records in this batch) */
 	bool backfill;  /* still before the end offsets seen at the start */
+	bool revoked;   /* partitions are about to be taken away (no records in this batch, and none in any
+			   until resume_from_committed is called, which lets them go): commit what is
+			   answered, if the last records came with `cut`, and settle; else abort */
 };
 
 struct source;
@@ -53,7 +56,9 @@ struct source_class {
 	/* Says that the output of this record (prediction or dead letter) is in the sink. Only for topics
 	 * whose offsets the stage commits; others are ignored. */
 	void (*answered)(struct source *source, struct position position);
-	/* What a commit now may claim; borrowed until the next call. */
+	/* What a commit now may claim; borrowed until the next call. Exactly once needs a commit at a cut with
+	 * everything answered: elsewhere output beyond the prefix would come again after a crash. Files: count
+	 * is 0. Kafka: the records of one commit count as committed at the next call of offsets. */
 	enum status (*offsets)(struct source *source, struct commit_offsets *out, struct error *error);
 	/* After a commit whose outcome was not "committed": drop what is buffered, re-read the committed
 	 * offsets and go on from them. */
@@ -65,6 +70,9 @@ struct source_class {
 	/* Event time of the oldest impression delivered or waiting but not yet committed (INT64_MAX: none). */
 	int64_t (*oldest_unanswered_ms)(const struct source *source);
 	void (*destroy)(struct source *source);
+	/* delivery = at_least_once: commits what offsets says by itself, after the sink has settled. NULL:
+	 * nothing to commit (files). */
+	enum status (*commit)(struct source *source, struct error *error);
 };
 
 /* Implementations embed this as their first member. */

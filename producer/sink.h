@@ -60,7 +60,13 @@ struct sink_kafka_options {
 	int64_t transaction_timeout_ms; /* 0: 10,000 */
 	struct registry *registry;      /* borrowed */
 };
+/* Create it before source.join: when it returns, no transaction of a predecessor with this
+ * transactional_id is open (two ids are used, "<transactional_id>-0" and "-1"), so that the committed
+ * offsets are final. With transactional_id NULL commit waits for delivery, and the caller then calls
+ * source.commit. A topic's dead letters keep original key, value and `traceparent`. */
 enum status sink_kafka_create(const struct sink_kafka_options *options, struct sink **out,
 			      struct error *error);
+/* How long the last commit took, from sending the offsets on, in nanoseconds; 0: none yet. */
+int64_t sink_kafka_commit_ns(const struct sink *sink);
 
 #endif
