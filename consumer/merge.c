@@ -48,6 +48,7 @@ struct merge {
 	size_t group_count;
 	size_t group_next;
 	size_t group_capacity;
+	size_t group_bytes;
 	bool group_was_full;            /* the last group of clock_ms reached the limit */
 	bool group_continues;           /* this group goes on where that one ended */
 	int64_t clock_ms;
@@ -395,10 +396,16 @@ void merge_lane_set_state(struct merge *merge, uint32_t number, enum merge_lane_
 	merge->ended += state == MERGE_LANE_ENDED;
 }
 
+static bool group_is_full(const struct merge *merge)
+{
+	return merge->group_count >= merge->group_records_max ||
+	       merge->group_bytes > MERGE_GROUP_BYTES_MAX;
+}
+
 /* STATUS_RETRY: an open lane is empty. */
 static enum status gather(struct merge *merge)
 {
-	while (merge->group_count < merge->group_records_max) {
+	while (!group_is_full(merge)) {
 		if (merge->blocking > 0)
 			return STATUS_RETRY;
 		if (merge->heap_count == 0)
@@ -409,7 +416,8 @@ static enum status gather(struct merge *merge)
 		if (!mem_reserve((void **)&merge->group, &merge->group_capacity, merge->group_count,
 				 merge->group_records_max, sizeof *merge->group))
 			return STATUS_NO_MEMORY;
-		merge->group[merge->group_count++] = take_first(merge);
+		merge->group[merge->group_count] = take_first(merge);
+		merge->group_bytes += merge->group[merge->group_count++].bytes;
 	}
 	return STATUS_OK;
 }
@@ -422,6 +430,7 @@ static void begin_group(struct merge *merge)
 	if (time != merge->clock_ms)
 		merge->clock_topic = TOPIC_ITEMS;
 	merge->clock_ms = time;
+	merge->group_bytes = 0;
 	merge->phase = PHASE_GATHER;
 }
 
@@ -438,7 +447,7 @@ static void close_group(struct merge *merge)
 		merge->clock_topic = last->position.topic;
 	if (merge->group_continues)
 		merge->overfull += merge->group_count;
-	merge->group_was_full = merge->group_count >= merge->group_records_max;
+	merge->group_was_full = group_is_full(merge);
 	merge->phase = PHASE_GIVE;
 }
 

@@ -2,9 +2,9 @@
  *
  * The order: event_time, then topic (items, impressions, interactions), then key bytes, then position
  * (partition or file number, then offset). Entries of one time are gathered as a group, sorted and
- * given out together; a group holds at most group_records_max, and what is beyond is given out in
- * further groups (counted). Even then the topics of one time keep their order, and so do the keys if
- * the lanes have theirs in order.
+ * given out together; a group ends at group_records_max (or past MERGE_GROUP_BYTES_MAX), and what is
+ * beyond is given out in further groups (counted). Even then the topics of one time keep their order,
+ * and so do the keys if the lanes have theirs in order.
  *
  * If every lane is in time order, the result is a function of what the lanes hold: neither the number
  * of lanes nor the timing of pushes shows. What is out of order within a lane (or comes from a lane
@@ -21,7 +21,12 @@
 #include "base/status.h"
 #include "schemas/topic.h"
 
-enum { MERGE_GROUP_RECORDS_MAX = 65536, MERGE_LANES_MAX = 16384, MERGE_LANE_RECORDS_MAX = 1 << 22 };
+enum {
+	MERGE_GROUP_RECORDS_MAX = 65536,
+	MERGE_GROUP_BYTES_MAX = 256 << 20,
+	MERGE_LANES_MAX = 16384,
+	MERGE_LANE_RECORDS_MAX = 1 << 22,
+};
 
 struct merge_entry {
 	int64_t event_time_ms;          /* not read if bad */
