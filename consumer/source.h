@@ -58,8 +58,10 @@ struct source_class {
 	void (*answered)(struct source *source, struct position position);
 	/* What a commit now may claim; borrowed until the next call. Exactly once needs a commit at a cut with
 	 * everything answered: elsewhere output beyond the prefix would come again after a crash. Files: count
-	 * is 0. Kafka: the records of one commit count as committed at the next call of offsets. */
+	 * is 0. Changes nothing: may be called any number of times, also while a commit is under way. */
 	enum status (*offsets)(struct source *source, struct commit_offsets *out, struct error *error);
+	/* These offsets are known to be committed: what is below them is forgotten. */
+	void (*committed)(struct source *source, const struct commit_offsets *offsets);
 	/* After a commit whose outcome was not "committed": drop what is buffered, re-read the committed
 	 * offsets and go on from them. */
 	enum status (*resume_from_committed)(struct source *source, struct error *error);

@@ -1,7 +1,7 @@
 /* held.c - see held.h. The copies live in one arena that is rewound whenever nothing is held. */
 #include "ops/cli/held.h"
 
-#include "ops/cli/event_copy.h"
+#include "consumer/event_copy.h"
 
 enum { HELD_OUTPUTS_MAX = 1 << 20 };
 

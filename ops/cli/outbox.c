@@ -8,6 +8,12 @@
 
 #define HELD_BYTES_MAX ((size_t)2 << 30)
 
+struct offsets_copy {
+	struct position *positions;
+	size_t count;
+	size_t capacity;
+};
+
 struct outbox {
 	struct source *source;
 	struct sink *sink;
@@ -16,6 +22,9 @@ struct outbox {
 	int64_t first_write_ns;         /* of the open transaction; 0: nothing written */
 	bool holds;                     /* outputs wait for their partition's prefix */
 	bool aborted;
+	/* Offsets of the commit that is under way: known to be committed once the next one has begun. */
+	struct offsets_copy under_way;
+	struct offsets_copy next;
 };
 
 struct outbox *outbox_create(struct source *source, struct sink *sink, int64_t commit_ms)
@@ -41,6 +50,8 @@ void outbox_destroy(struct outbox *outbox)
 	if (!outbox)
 		return;
 	held_destroy(outbox->held);
+	mem_free(outbox->under_way.positions);
+	mem_free(outbox->next.positions);
 	mem_free(outbox);
 }
 
@@ -94,19 +105,50 @@ enum status outbox_release(struct outbox *outbox, struct error *error)
 	return status;
 }
 
+static enum status copy_offsets(struct offsets_copy *copy, const struct commit_offsets *offsets,
+				struct error *error)
+{
+	if (offsets->count > copy->capacity) {
+		void *grown = mem_resize_array(copy->positions, offsets->count, sizeof *copy->positions);
+		if (!grown)
+			return error_set(error, STATUS_NO_MEMORY, "out of memory");
+		copy->positions = grown;
+		copy->capacity = offsets->count;
+	}
+	if (offsets->count)
+		memcpy(copy->positions, offsets->positions, offsets->count * sizeof *copy->positions);
+	copy->count = offsets->count;
+	return STATUS_OK;
+}
+
+static void under_way_is_committed(struct outbox *outbox)
+{
+	struct commit_offsets offsets = {outbox->under_way.positions, outbox->under_way.count, NULL};
+
+	if (offsets.count)
+		outbox->source->class->committed(outbox->source, &offsets);
+	outbox->under_way.count = 0;
+}
+
 static enum status commit(struct outbox *outbox, struct error *error)
 {
 	struct commit_offsets offsets = {0};
+	struct offsets_copy swap;
 	enum status status = outbox->source->class->offsets(outbox->source, &offsets, error);
 
+	if (status != STATUS_OK || (!outbox->first_write_ns && offsets.count == 0))
+		return status;
+	status = copy_offsets(&outbox->next, &offsets, error);
+	if (status == STATUS_OK)
+		status = from_sink(outbox, outbox->sink->class->commit(outbox->sink, &offsets, error));
 	if (status != STATUS_OK)
 		return status;
-	if (!outbox->first_write_ns && offsets.count == 0)
-		return STATUS_OK;
-	status = from_sink(outbox, outbox->sink->class->commit(outbox->sink, &offsets, error));
-	if (status == STATUS_OK)
-		outbox->first_write_ns = 0;
-	return status;
+	outbox->first_write_ns = 0;
+	under_way_is_committed(outbox);
+	swap = outbox->under_way;
+	outbox->under_way = outbox->next;
+	outbox->next = swap;
+	return STATUS_OK;
 }
 
 enum status outbox_commit_if_due(struct outbox *outbox, bool idle, struct error *error)
@@ -125,6 +167,8 @@ enum status outbox_settle(struct outbox *outbox, struct error *error)
 
 	if (status == STATUS_OK)
 		status = from_sink(outbox, outbox->sink->class->settle(outbox->sink, error));
+	if (status == STATUS_OK)
+		under_way_is_committed(outbox);
 	return status;
 }
 
@@ -138,6 +182,7 @@ void outbox_clear(struct outbox *outbox)
 {
 	held_clear(outbox->held);
 	outbox->first_write_ns = 0;
+	outbox->under_way.count = 0;
 	outbox->aborted = false;
 }
 

@@ -417,6 +417,19 @@ static enum status go_back(struct pipeline *pipeline, bool aborted, struct error
 	return status;
 }
 
+/* Partitions are about to be taken away: what is answered is committed while they are still ours. What
+ * is held or unanswered is read again, by whoever owns them then; the graph stays as it is, and the
+ * source says `rewind` if what we own next is older. */
+static enum status let_go(struct pipeline *pipeline, struct error *error)
+{
+	enum status status = outbox_settle(pipeline->outbox, error);
+
+	if (status != STATUS_OK)
+		return status;
+	outbox_clear(pipeline->outbox);
+	return pipeline->options.source->class->resume_from_committed(pipeline->options.source, error);
+}
+
 /* ---- the loop ---- */
 
 static void log_rates(struct pipeline *pipeline, bool backfill)
@@ -477,6 +490,8 @@ static enum status step(struct pipeline *pipeline, bool *end, struct error *erro
 		return status;
 	if (batch.rewind)
 		return go_back(pipeline, false, error);
+	if (batch.revoked)
+		return let_go(pipeline, error);
 	if (batch.count) {
 		pipeline->at_cut = false;
 		status = process_batch(pipeline, &batch, error);

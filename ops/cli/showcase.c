@@ -2,7 +2,7 @@
  * replace it. */
 #include "ops/cli/showcase.h"
 
-#include "ops/cli/event_copy.h"
+#include "consumer/event_copy.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -86,9 +86,13 @@ void showcase_observe(struct showcase *showcase, const struct scoring_request *r
 	arena_reset(place->arena);
 	bool is_new = showcase->count < showcase->max && place == &showcase->shown[showcase->count];
 	place->interest = 0;
-	if (!event_copy_request(place->arena, request, &place->request) ||
-	    !event_copy_prediction(place->arena, prediction, &place->prediction))
+	struct event asked = {.type = RECORD_SCORING_REQUEST, .scoring_request = *request}, asked_copy;
+	struct event answered = {.type = RECORD_PREDICTION, .prediction = *prediction}, answered_copy;
+	if (!event_copy(place->arena, &asked, &asked_copy) ||
+	    !event_copy(place->arena, &answered, &answered_copy))
 		return;
+	place->request = asked_copy.scoring_request;
+	place->prediction = answered_copy.prediction;
 	place->interest = interest;
 	showcase->count += is_new;
 }
