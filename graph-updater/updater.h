@@ -32,6 +32,9 @@ struct updater_options {
 	uint32_t examples_max;          /* enrichment.examples_max, 4 */
 	uint32_t example_history_max;   /* enrichment.example_history_max, 5 */
 	size_t text_bytes_max;          /* item.text_bytes_max, 512 */
+	/* Encoded size of a scoring request from which its texts are cut further (TRUNCATED); 0: the default
+	 * record limit. Statistics and ids are never cut. */
+	size_t request_bytes_max;
 	/* statistics.* */
 	double rating_min, rating_max;  /* statistics.rating_scale = "1..5" */
 	double positive;                /* statistics.positive: a response at or above counts as liked, .7 */
@@ -53,6 +56,9 @@ enum status updater_apply(struct updater *updater, const struct event *event, st
  * the impression says: unknown users and items, no candidates, repeats have defined answers. */
 enum status updater_enrich(struct updater *updater, const struct impression_event *impression, bool late,
 			   struct arena *arena, struct scoring_request *out, struct error *error);
+
+/* The most that one call takes from its arena: an arena with this much left is always enough. */
+size_t updater_enrich_bytes_max(const struct updater *updater, size_t candidates_count);
 
 /* Hint: these users' neighbours will be asked for before the next graph event of the order; lets many
  * queries share one scan. Changes no result. */
