@@ -21,13 +21,15 @@ struct outbox {
 	int64_t commit_ms;
 	int64_t first_write_ns;         /* of the open transaction; 0: nothing written */
 	bool holds;                     /* outputs wait for their partition's prefix */
+	bool at_least_once;
 	bool aborted;
 	/* Offsets of the commit that is under way: known to be committed once the next one has begun. */
 	struct offsets_copy under_way;
 	struct offsets_copy next;
 };
 
-struct outbox *outbox_create(struct source *source, struct sink *sink, int64_t commit_ms)
+struct outbox *outbox_create(struct source *source, struct sink *sink, int64_t commit_ms,
+			     bool at_least_once)
 {
 	struct outbox *outbox = mem_alloc_zero(1, sizeof *outbox);
 
@@ -36,6 +38,7 @@ struct outbox *outbox_create(struct source *source, struct sink *sink, int64_t c
 	outbox->source = source;
 	outbox->sink = sink;
 	outbox->commit_ms = commit_ms;
+	outbox->at_least_once = at_least_once && source->class->commit;
 	outbox->holds = strcmp(source->class->name, "file") != 0;
 	outbox->held = held_create(HELD_BYTES_MAX);
 	if (!outbox->held) {
@@ -144,6 +147,12 @@ static enum status commit(struct outbox *outbox, struct error *error)
 	if (status != STATUS_OK)
 		return status;
 	outbox->first_write_ns = 0;
+	if (outbox->at_least_once) {
+		status = from_sink(outbox, outbox->sink->class->settle(outbox->sink, error));
+		if (status == STATUS_OK)
+			status = from_sink(outbox, outbox->source->class->commit(outbox->source, error));
+		return status;
+	}
 	under_way_is_committed(outbox);
 	swap = outbox->under_way;
 	outbox->under_way = outbox->next;

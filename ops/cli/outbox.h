@@ -12,7 +12,10 @@
 
 struct outbox;
 
-struct outbox *outbox_create(struct source *source, struct sink *sink, int64_t commit_ms); /* NULL: no memory */
+/* at_least_once: the sink has no transactions, so the source commits by itself once it has settled.
+ * NULL: no memory. */
+struct outbox *outbox_create(struct source *source, struct sink *sink, int64_t commit_ms,
+			     bool at_least_once);
 void outbox_destroy(struct outbox *outbox);             /* NULL ok */
 
 /* The output of one input record. STATUS_LIMIT: the sink refuses its size; the input is then not

@@ -69,7 +69,8 @@ enum status pipeline_create(const struct pipeline_options *options, struct pipel
 	pipeline->request_pointers = mem_alloc_zero(chunk, sizeof *pipeline->request_pointers);
 	pipeline->pending = mem_alloc_zero(chunk, sizeof *pipeline->pending);
 	pipeline->predictions = mem_alloc_zero(chunk, sizeof *pipeline->predictions);
-	pipeline->outbox = outbox_create(options->source, options->sink, options->commit_ms);
+	pipeline->outbox = outbox_create(options->source, options->sink, options->commit_ms,
+					 options->at_least_once);
 	if (!pipeline->batch_arena || !pipeline->work_arena || !pipeline->requests ||
 	    !pipeline->request_pointers || !pipeline->pending || !pipeline->predictions || !pipeline->outbox) {
 		pipeline_destroy(pipeline);

@@ -34,6 +34,7 @@ struct pipeline_options {
 	const char *state_folder;               /* NULL: no snapshots */
 	struct topic_names topics;
 	struct event_limits limits;
+	bool at_least_once;
 	size_t batch_records_max;
 	size_t batch_requests_max;
 	int64_t commit_ms;

@@ -119,7 +119,7 @@ void settings_print(const struct config *config, bool json, FILE *out)
 	struct config_entry entry;
 
 	if (json)
-		fputs("{\"settings\":{", out);
+		putc('{', out);
 	for (size_t i = 0; i < config_entries(config); i++) {
 		config_entry_at(config, i, &entry);
 		if (json) {
@@ -138,7 +138,7 @@ void settings_print(const struct config *config, bool json, FILE *out)
 		}
 	}
 	if (json)
-		fputs("}}\n", out);
+		putc('}', out);
 }
 
 void settings_help(FILE *out)
@@ -290,7 +290,7 @@ void settings_registry(const struct config *config, struct registry_options *opt
 		.ca_file = config_text(config, "schema.registry.ca_file"),
 		.certificate_file = config_text(config, "schema.registry.certificate_file"),
 		.key_file = config_text(config, "schema.registry.key_file"),
-		.no_verify = !config_boolean(config, "schema.registry.verify"),
+		.verify = config_boolean(config, "schema.registry.verify"),
 		.request_timeout_ms = config_integer(config, "schema.registry.timeout_ms"),
 		.retry_max_ms = config_integer(config, "schema.registry.retry_max_ms"),
 	};
