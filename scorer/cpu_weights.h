@@ -1,0 +1,36 @@
+/* cpu_weights.h - a weight matrix in the order in which the product kernel reads it.
+ *
+ * W[N, K] (rows are outputs) becomes chunks of at most PACK_DEPTH inputs, in each chunk panels of 16
+ * outputs, in each panel one line of 16 floats per input: a panel of a chunk fits the first-level cache
+ * and everything is read forwards. Outputs past N are zero. Immutable once packed; any thread. */
+#ifndef EXITPOLL_SCORER_CPU_WEIGHTS_H
+#define EXITPOLL_SCORER_CPU_WEIGHTS_H
+
+#include "scorer/backend.h"
+#include "scorer/kernels/kernels.h"
+
+enum { PACK_DEPTH = 256 };
+
+struct packed {
+	uint32_t inputs, outputs;       /* K, N */
+	uint32_t padded;                /* N up to a multiple of TILE_COLUMNS: the width of a result row */
+	float *values;                  /* [chunks][padded / 16][depth][16], 64-byte aligned */
+};
+
+static inline uint32_t pad_columns(uint32_t count)
+{
+	return (count + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
+}
+
+enum status packed_create(uint32_t inputs, uint32_t outputs, struct packed *out, struct error *error);
+void packed_destroy(struct packed *packed);             /* zeroed ok */
+
+/* Puts outputs [first, first + count) there: rows[count, inputs]; first is a multiple of TILE_COLUMNS
+ * unless the rows before it in the panel are already there. Different panels from different threads. */
+void packed_put(struct packed *packed, uint32_t first, uint32_t count, const float *rows);
+
+/* c[rows, padded] = a[rows, inputs] x W^T; a_stride in floats, c_stride >= padded. */
+void packed_multiply(const struct packed *packed, const struct kernels *kernels, uint32_t rows,
+		     const float *a, size_t a_stride, float *c, size_t c_stride);
+
+#endif
