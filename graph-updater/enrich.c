@@ -36,8 +36,7 @@ static size_t last_interactions(const struct updater *updater, struct user_id us
 	uint32_t count, before, found = 0;
 	const struct edge *edges = graph_user_edges(updater->graph, user, &count);
 
-	before = count && edge_time_ms(&edges[count - 1]) >= time_ms ?
-		 graph_edges_before(edges, count, time_ms) : count;
+	before = graph_edges_before(edges, count, time_ms);
 	*known = before > 0;
 	for (uint32_t i = before; i > 0 && found < most && before - i < ENRICH_LOOK_BACK_MAX; i--)
 		if (edge_kind(&edges[i - 1]) != KIND_VIEW)

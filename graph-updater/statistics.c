@@ -170,10 +170,8 @@ static double user_mean_without(const struct statistics *s, const struct edge *e
 static const struct edge *last_before(const struct edge *edges, uint32_t *count, int64_t time_ms,
 				      uint32_t most)
 {
-	uint32_t before = *count;
+	uint32_t before = graph_edges_before(edges, *count, time_ms);
 
-	if (before && edge_time_ms(&edges[before - 1]) >= time_ms)
-		before = graph_edges_before(edges, before, time_ms);
 	*count = before < most ? before : most;
 	return edges ? edges + (before - *count) : NULL;
 }
