@@ -59,10 +59,19 @@ int64_t gcn_dot(const int16_t *a, const int16_t *b, uint32_t dimensions);
 /* dot / (sqrt(norm_a) sqrt(norm_b)), clipped to -1..1; 0 where a norm is 0. */
 double gcn_cosine(int64_t dot, int64_t norm_a, int64_t norm_b);
 
-/* For the scan: rows of user ids 0 .. end - 1 in runs that lie together. norms[i] 0: skip.
- * Returns the length of the run that begins at `first`, 0 at the end. */
+/* For the scan: rows of user ids 0 .. end - 1 in runs that lie together. norms[i] 0: skip; inverses[i]
+ * is about 1/|row|, 0 for those. Returns the length of the run that begins at `first` (a multiple of
+ * 4), 0 at the end. */
 uint32_t gcn_user_rows(const struct gcn *gcn, uint32_t first, const int16_t **rows,
-		       const int64_t **norms);
+		       const int64_t **norms, const float **inverses);
+
+/* Stored hidden state of one layer, [dimensions]; NULL: the side has no such layer, or the node no row.
+ * For tests, check and export. */
+const int16_t *gcn_user_hidden(const struct gcn *gcn, uint32_t layer, struct user_id user);
+const int16_t *gcn_item_hidden(const struct gcn *gcn, uint32_t layer, struct item_id item);
+/* Edges of the GCN (without VIEWs, unless they count). */
+uint32_t gcn_user_degree(const struct gcn *gcn, struct user_id user);
+uint32_t gcn_item_degree(const struct gcn *gcn, struct item_id item);
 
 struct gcn_stats {
 	uint64_t flushes, pushes;       /* pushes: nodes whose change was passed on */
@@ -83,8 +92,9 @@ size_t gcn_item_state_bytes(const struct gcn *gcn);
 /* *pending: an event has touched it since the last flush. */
 void gcn_save_user(const struct gcn *gcn, struct user_id user, void *state, bool *pending);
 void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool *pending);
-/* After the graph has been loaded and its listeners told: sets hidden states; gcn_load_finish()
- * rebuilds the sums from them exactly. STATUS_CORRUPT: a value out of range. */
+/* gcn_load_begin() before the graph is loaded: its edges then only count. Afterwards the hidden states
+ * are set, and gcn_load_finish() rebuilds the sums from them exactly. STATUS_CORRUPT: out of range. */
+void gcn_load_begin(struct gcn *gcn);
 enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *state, bool pending,
 			  struct error *error);
 enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending,

@@ -1,0 +1,374 @@
+/* gcn.c - what the embeddings are made of, and what an edge does to them at once.
+ *
+ * gcn_listener(): a new edge adds the stored hidden states of its ends to each other's sums, an edge
+ * that goes takes exactly those away again; both ends then wait for the flush. Invariants: a node
+ * without edges is zero in every row but layer 0; layer 0 is a function of the id bytes, set with the
+ * first edge. Called by the graph; readers at the end of the file. */
+#include "graph-updater/gcn_internal.h"
+
+#include <math.h>
+#include <xxhash.h>
+
+/* ---- options ---- */
+
+/* Which layers the sides have, and their weights in Q14. */
+static enum status plan_layers(struct gcn *gcn, struct error *error)
+{
+	const struct gcn_options *options = &gcn->options;
+	double weights[GCN_LAYERS_MAX + 1], given = 0;
+
+	gcn->last_layer = options->both_sides || options->layers % 2 ? options->layers : options->layers - 1;
+	for (uint32_t k = 0; k <= GCN_LAYERS_MAX; k++) {
+		weights[k] = k <= options->layers ? options->layer_weights[k] : 0;
+		if (!isfinite(weights[k]) || weights[k] < 0)
+			return error_set(error, STATUS_CONFIG, "graph.layer_weights: %g is not a weight", weights[k]);
+		given += weights[k];
+	}
+	if (given == 0)
+		weights[gcn->last_layer] = 1;
+	for (int s = 0; s < GCN_SIDES; s++) {
+		struct gcn_side *side = &gcn->sides[s];
+		double sum = 0;
+		for (uint32_t k = 0; k <= gcn->last_layer; k++) {
+			side->has[k] = options->both_sides || (k % 2 == 1) == (s == GCN_USERS);
+			if (side->has[k])
+				side->top = k;
+		}
+		for (uint32_t k = 0; k <= side->top; k++)
+			sum += side->has[k] ? weights[k] : 0;
+		if (sum == 0 && s == GCN_USERS)
+			return error_set(error, STATUS_CONFIG, "graph.layer_weights: all weight is on layers that users do "
+					 "not have: with item seeds these are the odd ones");
+		side->single = -1;
+		for (uint32_t k = 0; k <= side->top; k++) {
+			double weight = !side->has[k] ? 0 : s == GCN_ITEMS && !options->both_sides ? k == side->top
+										    : weights[k] / sum;
+			side->weights[k] = (int32_t)rint(weight * GCN_WEIGHT_ONE);
+			if (weight == 1)
+				side->single = (int)k;
+		}
+	}
+	return STATUS_OK;
+}
+
+static bool create_side(struct gcn *gcn, struct gcn_side *side, const struct ids *ids, uint32_t nodes_max)
+{
+	size_t row = gcn->options.dimensions * sizeof(int16_t);
+	bool made;
+
+	side->ids = ids;
+	side->nodes_max = nodes_max;
+	made = chunks_create(&side->meta, nodes_max, sizeof(struct gcn_meta)) &&
+	       chunks_create(&side->norms, nodes_max, sizeof(int64_t)) &&
+	       chunks_create(&side->inverses, nodes_max, sizeof(float)) &&
+	       (side->single >= 0 || chunks_create(&side->final, nodes_max, row));
+	for (uint32_t k = 0; k <= side->top && made; k++) {
+		if (!side->has[k])
+			continue;
+		made = chunks_create(&side->hidden[k], nodes_max, row) &&
+		       (k == 0 || chunks_create(&side->sums[k], nodes_max, 2 * row));
+	}
+	return made;
+}
+
+enum status gcn_create(const struct gcn_options *options, struct gcn **out, struct error *error)
+{
+	struct gcn *gcn;
+	enum status status;
+
+	if (options->dimensions < 16 || options->dimensions > GCN_DIMENSIONS_MAX || options->dimensions % 16)
+		return error_set(error, STATUS_CONFIG, "graph.dimensions: %u is not a multiple of 16 up to %d",
+				 options->dimensions, (int)GCN_DIMENSIONS_MAX);
+	if (options->layers < 1 || options->layers > GCN_LAYERS_MAX)
+		return error_set(error, STATUS_CONFIG, "graph.layers: %u is outside 1..%d", options->layers,
+				 (int)GCN_LAYERS_MAX);
+	if (!(options->threshold >= 0 && options->threshold <= 1))
+		return error_set(error, STATUS_CONFIG, "graph.threshold: %g is outside 0..1", options->threshold);
+	gcn = mem_alloc_zero(1, sizeof *gcn);
+	if (!gcn)
+		return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
+	gcn->options = *options;
+	if (!options->wide_degree || options->wide_degree > GCN_WIDE_DEGREE)
+		gcn->options.wide_degree = GCN_WIDE_DEGREE;
+	gcn->threshold_square = options->threshold * options->threshold;
+	gcn->kernels = gcn_kernels_best();
+	status = plan_layers(gcn, error);
+	if (status)
+		goto cleanup;
+	gcn->fresh = mem_alloc_aligned(64, options->dimensions * sizeof *gcn->fresh);
+	gcn->residual = mem_alloc_aligned(64, options->dimensions * sizeof *gcn->residual);
+	if (!gcn->fresh || !gcn->residual ||
+	    !create_side(gcn, &gcn->sides[GCN_USERS], options->users.table, options->users_max) ||
+	    !create_side(gcn, &gcn->sides[GCN_ITEMS], options->items.table, options->items_max)) {
+		status = error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
+		goto cleanup;
+	}
+	*out = gcn;
+	return STATUS_OK;
+cleanup:
+	gcn_destroy(gcn);
+	return status;
+}
+
+void gcn_destroy(struct gcn *gcn)
+{
+	if (!gcn)
+		return;
+	for (int s = 0; s < GCN_SIDES; s++) {
+		struct gcn_side *side = &gcn->sides[s];
+		chunks_destroy(&side->meta);
+		chunks_destroy(&side->final);
+		chunks_destroy(&side->norms);
+		chunks_destroy(&side->inverses);
+		for (uint32_t k = 0; k <= GCN_LAYERS_MAX; k++) {
+			chunks_destroy(&side->hidden[k]);
+			chunks_destroy(&side->sums[k]);
+			mem_free(side->frontier[k].nodes);
+		}
+		mem_free(side->changed.nodes);
+		gcn_sums_destroy(side);
+	}
+	mem_free(gcn->fresh);
+	mem_free(gcn->residual);
+	mem_free(gcn);
+}
+
+/* ---- an edge comes or goes ---- */
+
+void gcn_seed(const struct gcn *gcn, const struct gcn_side *side, uint32_t node, int16_t *row)
+{
+	struct text_view bytes = ids_bytes(side->ids, node);
+
+	for (uint32_t i = 0; i < gcn->options.dimensions; i += 64) {
+		uint64_t bits = XXH3_64bits_withSeed(bytes.bytes ? bytes.bytes : "", bytes.size, i / 64);
+		for (uint32_t bit = 0; bit < 64 && i + bit < gcn->options.dimensions; bit++)
+			row[i + bit] = bits >> bit & 1 ? GCN_ONE : -GCN_ONE;
+	}
+}
+
+bool gcn_mark(struct gcn_side *side, uint32_t layer, uint32_t node)
+{
+	struct gcn_meta *meta = gcn_meta_of(side, node);
+	struct gcn_list *list = &side->frontier[layer];
+
+	if (meta->dirty >> layer & 1)
+		return true;
+	if (!mem_reserve((void **)&list->nodes, &list->capacity, list->count, side->nodes_max, sizeof *list->nodes))
+		return false;
+	list->nodes[list->count++] = node;
+	meta->dirty |= (uint8_t)(1u << layer);
+	return true;
+}
+
+void gcn_set_norm(struct gcn_side *side, uint32_t node, int64_t norm)
+{
+	*gcn_norm_of(side, node) = norm;
+	*(float *)chunks_row(&side->inverses, node) = norm ? 1 / sqrtf((float)norm) : 0;
+}
+
+static bool reserve_node(struct gcn_side *side, uint32_t node)
+{
+	bool room = chunks_reserve(&side->meta, node + 1) && chunks_reserve(&side->norms, node + 1) &&
+		    chunks_reserve(&side->inverses, node + 1) &&
+		    (side->single >= 0 || chunks_reserve(&side->final, node + 1));
+
+	for (uint32_t k = 0; k <= side->top && room; k++)
+		if (side->has[k])
+			room = chunks_reserve(&side->hidden[k], node + 1) &&
+			       (k == 0 || chunks_reserve(&side->sums[k], node + 1));
+	return room;
+}
+
+/* The node has one edge more. */
+static bool gain_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
+{
+	struct gcn_meta *meta = gcn_meta_of(side, node);
+
+	if (meta->degree++ == 0) {
+		if (side->has[0])
+			gcn_seed(gcn, side, node, gcn_hidden_of(side, 0, node));
+		/* A final row made of seeds alone, or with a share of them, is there at once. */
+		if (side->weights[0])
+			gcn_mix(gcn, side, node);
+	}
+	return meta->degree < gcn->options.wide_degree || meta->wide || gcn->loading ||
+	       gcn_sums_widen(gcn, side, node);
+}
+
+static void lose_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
+{
+	struct gcn_meta *meta = gcn_meta_of(side, node);
+	size_t row_bytes = gcn->options.dimensions * sizeof(int16_t);
+
+	meta->degree--;
+	if (meta->wide && meta->degree < gcn->options.wide_degree / 2 + 1)
+		gcn_sums_narrow(gcn, side, node);
+	if (meta->degree)
+		return;
+	/* Nobody's neighbour any more: its share of all sums is gone, so it may be forgotten at once. */
+	for (uint32_t k = 0; k <= side->top; k++)
+		if (side->has[k])
+			memset(gcn_hidden_of(side, k, node), 0, row_bytes);
+	memset(gcn_final_of(side, node), 0, row_bytes);
+	gcn_set_norm(side, node, 0);
+}
+
+/* What `from` has in the layer below is added to, or taken from, the sums of `node`. */
+static bool change_sums(struct gcn *gcn, int s, uint32_t node, uint32_t from, bool add)
+{
+	struct gcn_side *side = &gcn->sides[s];
+
+	for (uint32_t k = 1; k <= side->top; k++) {
+		if (!side->has[k])
+			continue;
+		gcn_sums_change(gcn, side, k, node, gcn_hidden_of(&gcn->sides[!s], k - 1, from), add);
+		if (!gcn_mark(side, k, node))
+			return false;
+	}
+	return true;
+}
+
+static enum status edge_changed(void *context, const struct graph_change *change, struct error *error)
+{
+	struct gcn *gcn = context;
+	struct gcn_side *users = &gcn->sides[GCN_USERS], *items = &gcn->sides[GCN_ITEMS];
+	bool had = change->old_edge && graph_edge_in_gcn(gcn->options.graph, change->old_edge);
+	bool has = change->new_edge && graph_edge_in_gcn(gcn->options.graph, change->new_edge);
+	uint32_t user = change->user.v, item = change->item.v;
+	bool room = true;
+
+	if (had == has)
+		return STATUS_OK;
+	if (has) {
+		room = reserve_node(users, user) && reserve_node(items, item) && gain_edge(gcn, users, user) &&
+		       gain_edge(gcn, items, item);
+		if (room && !gcn->loading)
+			room = change_sums(gcn, GCN_USERS, user, item, true) &&
+			       change_sums(gcn, GCN_ITEMS, item, user, true);
+	} else {
+		room = change_sums(gcn, GCN_USERS, user, item, false) &&
+		       change_sums(gcn, GCN_ITEMS, item, user, false);
+		lose_edge(gcn, users, user);
+		lose_edge(gcn, items, item);
+	}
+	return room ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "gcn: out of memory for embeddings");
+}
+
+struct graph_listener gcn_listener(struct gcn *gcn)
+{
+	return (struct graph_listener){edge_changed, gcn};
+}
+
+/* ---- readers ---- */
+
+uint32_t gcn_dimensions(const struct gcn *gcn)
+{
+	return gcn->options.dimensions;
+}
+
+static int64_t norm_of(const struct gcn_side *side, uint32_t node)
+{
+	return node < chunks_rows(&side->norms) ? *gcn_norm_of(side, node) : 0;
+}
+
+static const int16_t *embedding_of(const struct gcn_side *side, uint32_t node)
+{
+	return norm_of(side, node) ? gcn_final_of(side, node) : NULL;
+}
+
+const int16_t *gcn_user_embedding(const struct gcn *gcn, struct user_id user)
+{
+	return embedding_of(&gcn->sides[GCN_USERS], user.v);
+}
+
+const int16_t *gcn_item_embedding(const struct gcn *gcn, struct item_id item)
+{
+	return embedding_of(&gcn->sides[GCN_ITEMS], item.v);
+}
+
+int64_t gcn_user_norm(const struct gcn *gcn, struct user_id user)
+{
+	return norm_of(&gcn->sides[GCN_USERS], user.v);
+}
+
+int64_t gcn_item_norm(const struct gcn *gcn, struct item_id item)
+{
+	return norm_of(&gcn->sides[GCN_ITEMS], item.v);
+}
+
+int64_t gcn_dot(const int16_t *a, const int16_t *b, uint32_t dimensions)
+{
+	return gcn_kernels_best()->dot(a, b, dimensions);
+}
+
+double gcn_cosine(int64_t dot, int64_t norm_a, int64_t norm_b)
+{
+	double cosine;
+
+	if (norm_a <= 0 || norm_b <= 0)
+		return 0;
+	cosine = (double)dot / (sqrt((double)norm_a) * sqrt((double)norm_b));
+	return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
+}
+
+uint32_t gcn_user_rows(const struct gcn *gcn, uint32_t first, const int16_t **rows, const int64_t **norms,
+		       const float **inverses)
+{
+	const struct gcn_side *side = &gcn->sides[GCN_USERS];
+
+	if (first >= chunks_rows(&side->norms))
+		return 0;
+	*rows = gcn_final_of(side, first);
+	*norms = gcn_norm_of(side, first);
+	*inverses = chunks_row(&side->inverses, first);
+	return CHUNK_ROWS - (first & (CHUNK_ROWS - 1));
+}
+
+static const int16_t *hidden_of(const struct gcn_side *side, uint32_t layer, uint32_t node)
+{
+	if (layer > side->top || !side->has[layer] || node >= chunks_rows(&side->hidden[layer]))
+		return NULL;
+	return gcn_hidden_of(side, layer, node);
+}
+
+const int16_t *gcn_user_hidden(const struct gcn *gcn, uint32_t layer, struct user_id user)
+{
+	return hidden_of(&gcn->sides[GCN_USERS], layer, user.v);
+}
+
+const int16_t *gcn_item_hidden(const struct gcn *gcn, uint32_t layer, struct item_id item)
+{
+	return hidden_of(&gcn->sides[GCN_ITEMS], layer, item.v);
+}
+
+static uint32_t degree_of(const struct gcn_side *side, uint32_t node)
+{
+	return node < chunks_rows(&side->meta) ? gcn_meta_of(side, node)->degree : 0;
+}
+
+uint32_t gcn_user_degree(const struct gcn *gcn, struct user_id user)
+{
+	return degree_of(&gcn->sides[GCN_USERS], user.v);
+}
+
+uint32_t gcn_item_degree(const struct gcn *gcn, struct item_id item)
+{
+	return degree_of(&gcn->sides[GCN_ITEMS], item.v);
+}
+
+struct gcn_stats gcn_get_stats(const struct gcn *gcn)
+{
+	struct gcn_stats stats = {gcn->flushes, gcn->pushes, gcn->push_edges, sizeof *gcn};
+
+	for (int s = 0; s < GCN_SIDES; s++) {
+		const struct gcn_side *side = &gcn->sides[s];
+		stats.memory_bytes += chunks_bytes(&side->meta) + chunks_bytes(&side->final) +
+				      chunks_bytes(&side->norms) + chunks_bytes(&side->inverses) + side->changed.capacity * sizeof(uint32_t) +
+				      side->wide_capacity * sizeof *side->wide;
+		for (uint32_t k = 0; k <= side->top; k++)
+			stats.memory_bytes += chunks_bytes(&side->hidden[k]) + chunks_bytes(&side->sums[k]) +
+					      side->frontier[k].capacity * sizeof(uint32_t);
+		stats.memory_bytes += side->wide_count * side->top * gcn->options.dimensions * sizeof(int64_t);
+	}
+	return stats;
+}

@@ -1,0 +1,121 @@
+/* gcn_internal.h - the embeddings' inside, for gcn.c, gcn_update.c, gcn_load.c.
+ *
+ *   side (users | items)     node v:  meta[v]     degree in the GCN, which layers wait for a flush
+ *                                     hidden[k]   int16 [D]  h^(k), layers the side has
+ *                                     sums[k]     int32 [D]  s^(k), k >= 1; int64 for wide nodes
+ *                                     final       int16 [D]  what readers see; one of hidden[], or mixed
+ *                                     norms       int64      squared length of final
+ *                                     inverses    float      1 / length, for the scan's first look
+ */
+#ifndef EXITPOLL_GRAPH_UPDATER_GCN_INTERNAL_H
+#define EXITPOLL_GRAPH_UPDATER_GCN_INTERNAL_H
+
+#include "graph-updater/chunks.h"
+#include "graph-updater/gcn.h"
+#include "graph-updater/gcn_kernels.h"
+
+enum { GCN_USERS, GCN_ITEMS, GCN_SIDES };
+
+/* |h| <= 2^13, so a sum of fewer than 2^18 of them fits int32. Half of that, for margin. */
+enum { GCN_WIDE_DEGREE = 1 << 17 };
+enum { GCN_WEIGHT_ONE = 1 << 14 };      /* layer weights in Q14 */
+
+struct gcn_meta {
+	uint32_t degree;
+	uint8_t dirty;          /* bit k: layer k waits for a flush */
+	bool changed;           /* final is to be mixed anew at the end of this flush */
+	bool wide;              /* sums are in wide rows */
+};
+
+struct gcn_list {
+	uint32_t *nodes;        /* [count], each once: its dirty bit is set as long as it is here */
+	size_t count, capacity;
+};
+
+struct gcn_wide {
+	uint32_t node;
+	int64_t *sums[GCN_LAYERS_MAX + 1];      /* [D] of each layer the side has from 1 on */
+};
+
+struct gcn_side {
+	const struct ids *ids;
+	uint32_t nodes_max;
+	bool has[GCN_LAYERS_MAX + 1];
+	uint32_t top;                           /* highest layer the side has */
+	int32_t weights[GCN_LAYERS_MAX + 1];    /* Q14, sum GCN_WEIGHT_ONE */
+	int single;                             /* the layer that is the final row, or -1: mixed */
+	struct chunks meta;
+	struct chunks hidden[GCN_LAYERS_MAX + 1];
+	struct chunks sums[GCN_LAYERS_MAX + 1];
+	struct chunks final;                    /* only when mixed */
+	struct chunks norms, inverses;
+	struct gcn_list frontier[GCN_LAYERS_MAX + 1];
+	struct gcn_list changed;
+	struct gcn_wide *wide;                  /* [wide_count], ascending by node */
+	size_t wide_count, wide_capacity;
+};
+
+struct gcn {
+	struct gcn_options options;
+	uint32_t last_layer;                    /* highest layer anyone has */
+	double threshold_square;
+	const struct gcn_kernels *kernels;
+	struct gcn_side sides[GCN_SIDES];
+	bool loading;                           /* hidden states and sums come from a snapshot */
+	uint64_t flushes, pushes, push_edges;
+	int16_t *fresh, *residual;              /* [D] scratch */
+};
+
+static inline struct gcn_meta *gcn_meta_of(const struct gcn_side *side, uint32_t node)
+{
+	return chunks_row(&side->meta, node);
+}
+
+static inline int16_t *gcn_hidden_of(const struct gcn_side *side, uint32_t layer, uint32_t node)
+{
+	return chunks_row(&side->hidden[layer], node);
+}
+
+static inline int32_t *gcn_sums_of(const struct gcn_side *side, uint32_t layer, uint32_t node)
+{
+	return chunks_row(&side->sums[layer], node);
+}
+
+static inline int16_t *gcn_final_of(const struct gcn_side *side, uint32_t node)
+{
+	return chunks_row(side->single >= 0 ? &side->hidden[side->single] : &side->final, node);
+}
+
+static inline int64_t *gcn_norm_of(const struct gcn_side *side, uint32_t node)
+{
+	return chunks_row(&side->norms, node);
+}
+
+/* Sets both; norm 0: no row. */
+void gcn_set_norm(struct gcn_side *side, uint32_t node, int64_t norm);
+
+/* Edges of a node in the graph, [*count]. */
+static inline const struct edge *gcn_edges_of(const struct gcn *gcn, int side, uint32_t node, uint32_t *count)
+{
+	return side == GCN_USERS ? graph_user_edges(gcn->options.graph, (struct user_id){node}, count)
+				 : graph_item_edges(gcn->options.graph, (struct item_id){node}, count);
+}
+
+/* gcn.c */
+void gcn_seed(const struct gcn *gcn, const struct gcn_side *side, uint32_t node, int16_t *row);
+bool gcn_mark(struct gcn_side *side, uint32_t layer, uint32_t node);    /* false: no memory */
+
+/* gcn_sums.c: the sums of one node and layer, int32 or int64 */
+void gcn_sums_change(const struct gcn *gcn, struct gcn_side *side, uint32_t layer, uint32_t node,
+		     const int16_t *row, bool add);
+void gcn_sums_refresh(const struct gcn *gcn, const struct gcn_side *side, uint32_t layer, uint32_t node,
+		      int16_t *fresh, int16_t *residual, int64_t *fresh_square, int64_t *residual_square);
+int64_t gcn_sums_get(const struct gcn_side *side, uint32_t layer, uint32_t node, uint32_t dimension);
+bool gcn_sums_widen(const struct gcn *gcn, struct gcn_side *side, uint32_t node);       /* false: no memory */
+void gcn_sums_narrow(const struct gcn *gcn, struct gcn_side *side, uint32_t node);
+void gcn_sums_destroy(struct gcn_side *side);
+
+/* gcn_update.c: final row and norm of a node from its hidden states. */
+void gcn_mix(const struct gcn *gcn, struct gcn_side *side, uint32_t node);
+
+#endif
