@@ -1,0 +1,114 @@
+/* kafka_state.h - what the files of the Kafka source share: its state and the ideas it is cut into.
+ *   kafka_assign.c  which partitions are read and from where (group, own assignment, rewinds)
+ *   kafka_fetch.c   messages from librdkafka's queue into the merge, within bounded memory
+ *   source_kafka.c  the class: what a caller sees
+ *   kafka_create.c  makes and unmakes it
+ * One thread: librdkafka's callbacks run inside calls of this source. */
+#ifndef EXITPOLL_CONSUMER_KAFKA_STATE_H
+#define EXITPOLL_CONSUMER_KAFKA_STATE_H
+
+#include "consumer/consumer_conf.h"
+#include "consumer/kafka_partitions.h"
+#include "consumer/kafka_record.h"
+#include "consumer/merge.h"
+#include "consumer/offsets.h"
+#include "consumer/source.h"
+
+enum { KAFKA_FETCH_MESSAGES = 512 };
+
+enum offset_policy { OFFSET_ERROR, OFFSET_EARLIEST, OFFSET_LATEST };
+
+struct kafka_claim {                    /* offsets given out for one commit */
+	struct position *positions;     /* [count] */
+	size_t count, capacity;
+};
+
+struct source_kafka {
+	struct source source;
+
+	/* options, copied */
+	char *brokers, *group_id, *graph_group_id, *instance_id;
+	char *names[TOPICS];
+	bool read_graph, read_requests, until_end;
+	int64_t idle_ms, join_timeout_ms;
+	size_t buffer_bytes_max;
+	enum offset_policy policy;
+
+	/* clients; `queue` gets what both consumers fetch, callbacks included */
+	struct consumer_conf group_conf, graph_conf, watch_conf;
+	rd_kafka_t *group;              /* impressions or scoring requests, by the consumer group */
+	rd_kafka_t *graph;              /* items and interactions, all partitions; NULL: not read */
+	rd_kafka_t *watch;              /* asks for watermarks, read uncommitted */
+	rd_kafka_queue_t *queue;
+
+	struct kafka_partitions partitions;
+	struct merge *merge;
+	struct offsets *offsets;        /* of the group's partitions */
+	struct record_reader reader;
+
+	/* messages taken from the queue but not yet pushed */
+	rd_kafka_message_t *messages[KAFKA_FETCH_MESSAGES];
+	size_t messages_next, messages_count;
+	/* an entry popped from the merge that did not fit into the batch */
+	struct merge_entry held;
+	bool has_held;
+
+	/* group */
+	rd_kafka_topic_partition_list_t *assign_pending;        /* assigned by the group, not yet taken; or NULL */
+	bool revoke_pending;            /* the group wants its partitions back; assignment not yet given up */
+	bool assigned;                  /* an assignment was taken at least once */
+	bool dirty;                     /* something of the group was delivered since it was (re)read */
+	bool started;
+	bool probing;                   /* partitions were gained: their next record must be known first */
+	int64_t probe_until_ns;
+	bool closing;
+
+	/* live */
+	int64_t blocked_ns;             /* since when the merge waits for silent lanes; 0: it does not */
+	size_t release_left;            /* entries that have waited long enough */
+
+	enum status failure;            /* fatal, found in a callback; OK: none */
+	struct error failure_error;
+
+	rd_kafka_consumer_group_metadata_t *group_metadata;    /* of the last offsets call */
+	struct kafka_claim claims[2];   /* the last two, newest first: see source_offsets() */
+	struct position *positions;     /* [positions_capacity] of the last positions call */
+	size_t positions_capacity;
+};
+
+/* ---- source_kafka.c and kafka_create.c ---- */
+extern const struct source_class kafka_source_class;
+void kafka_source_destroy(struct source *source);       /* NULL ok */
+
+/* ---- kafka_assign.c ---- */
+void kafka_group_rebalanced(rd_kafka_t *client, rd_kafka_resp_err_t code,
+			    rd_kafka_topic_partition_list_t *partitions, void *opaque);
+/* Takes what the group has assigned, if anything. RETRY: asks again at the next call. */
+enum status kafka_take_assignment(struct source_kafka *source, struct error *error);
+/* Gives the group's partitions up. */
+enum status kafka_let_go(struct source_kafka *source, struct error *error);
+/* Assigns all partitions of items and interactions, from these positions or the beginning. */
+enum status kafka_assign_graph(struct source_kafka *source, const struct position *positions, size_t count,
+			       struct error *error);
+/* Reads the group's partitions again: from what is committed, or from the first unanswered record. */
+enum status kafka_reread_group(struct source_kafka *source, bool committed, struct error *error);
+/* A position that the log does not have (any more): by policy. */
+enum status kafka_out_of_range(struct source_kafka *source, struct kafka_partition *partition,
+			       struct error *error);
+/* All topics exist; the text says which does not. */
+enum status kafka_check_topics(struct source_kafka *source, struct error *error);
+
+/* ---- kafka_fetch.c ---- */
+/* Takes messages from the queue, waiting at most timeout_ms for the first, and pushes them. RETRY: what
+ * was taken is kept and pushed at the next call. */
+enum status kafka_fetch(struct source_kafka *source, int64_t timeout_ms, struct error *error);
+/* Forgets messages that were taken but not pushed, of the group's partitions or of the others. */
+void kafka_forget(struct source_kafka *source, bool group);
+/* Pauses what holds too much and lets the rest fetch. */
+enum status kafka_balance(struct source_kafka *source, struct error *error);
+/* An error of a client as a status: RETRY, FENCED, NO_PERMISSION, CONFIG, ... */
+enum status kafka_error(struct source_kafka *source, rd_kafka_resp_err_t code, const char *what,
+			const char *text, struct error *error);
+void kafka_client_failed(rd_kafka_t *client, int code, const char *reason, void *opaque);
+
+#endif
