@@ -30,8 +30,8 @@ enum status container_writer_close(struct container_writer **writer, struct erro
 void container_writer_abort(struct container_writer **writer);  /* removes the .part file; NULL ok */
 
 struct container_reader;
-/* Any writer schema that resolves to `type`. STATUS_NO_INPUT, STATUS_CORRUPT (file, byte, reason),
- * STATUS_INCOMPATIBLE. */
+/* Blocks of up to 64 MiB are held in memory. Any writer schema that resolves to `type`. STATUS_NO_INPUT, STATUS_CORRUPT (file, byte, reason),
+ * STATUS_INCOMPATIBLE, STATUS_UNSUPPORTED (another block codec). */
 enum status container_reader_open(const char *path, enum record_type type,
 				  struct container_reader **out, struct error *error);
 /* Opens without knowing the type: found from the schema's record name. */
@@ -45,10 +45,12 @@ const char *container_reader_schema(const struct container_reader *reader);
 /* The next record, copied into the arena (valid until it is reset). *end = true at the end of the file
  * (then *out is untouched). STATUS_BAD_RECORD: this one record is bad, its block is skipped to the
  * next record that can be found (the text says how many were lost); STATUS_CORRUPT: cannot go on (bad
- * sync marker, truncated tail: the text says how many records were read). */
+ * sync marker, truncated tail: the text says how many records were read), and every later call says the
+ * same. STATUS_LIMIT: this one record does not fit into what the arena has left; it is skipped as a bad
+ * one is, so give the arena room for a whole record before each call. */
 enum status container_read(struct container_reader *reader, struct arena *arena, struct event *out,
 			   bool *end, struct error *error);
-uint64_t container_reader_records(const struct container_reader *reader);       /* read so far */
+uint64_t container_reader_records(const struct container_reader *reader);       /* passed so far, lost ones too: the number of the next record, from 0 */
 uint64_t container_reader_byte(const struct container_reader *reader);          /* of the current block */
 uint64_t container_reader_size(const struct container_reader *reader);          /* of the file */
 
