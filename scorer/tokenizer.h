@@ -14,7 +14,8 @@
 struct tokenizer;
 struct tokenizer_scratch;
 
-/* A folder (only a tokenizer is enough) or a GGUF file. */
+/* A folder (only a tokenizer is enough; tokenizer.json goes before tokenizer.model), a GGUF file, or one
+ * of those two files. STATUS_NO_INPUT, CORRUPT, UNSUPPORTED (what is not supported is named). */
 enum status tokenizer_open(const char *path, struct tokenizer **out, struct error *error);
 void tokenizer_close(struct tokenizer *tokenizer);      /* NULL ok */
 const char *tokenizer_kind(const struct tokenizer *tokenizer);  /* "byte-level BPE (GPT-2)", ... */
@@ -26,8 +27,10 @@ void tokenizer_scratch_destroy(struct tokenizer_scratch *scratch);
 /* Text after the first segment of a prompt must not get SentencePiece's dummy prefix: CONTINUES. */
 enum tokenizer_flags { TOKENIZER_PLAIN = 0, TOKENIZER_PARSE_SPECIAL = 1, TOKENIZER_CONTINUES = 2 };
 
-/* Appends no BOS. ids_max too small: STATUS_LIMIT, *count untouched. A text of n bytes never gives more
- * than n + 1 ids (tokenizer_ids_max). Invalid UTF-8 is repaired as the originals do. */
+/* Appends to ids[*count ..]; no BOS. ids_max too small, or a text above 4 MiB: STATUS_LIMIT, *count
+ * untouched. A text never gives more than tokenizer_ids_max() ids. Invalid UTF-8 is repaired: each maximal
+ * invalid part (SentencePiece: each invalid byte) is U+FFFD. Without PARSE_SPECIAL no special or added
+ * token is recognised, whatever the text says. */
 enum status tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
 			     struct text_view text, int flags, int32_t *ids, size_t ids_max,
 			     size_t *count, struct error *error);

@@ -1,0 +1,75 @@
+/* tokenizer_parts.h - what a tokenizer is made of; for tokenizer.c and the loaders alone.
+ *
+ * A loader fills a zeroed struct tokenizer; tokenizer_close frees whatever a failed one left. */
+#ifndef EXITPOLL_SCORER_TOKENIZER_PARTS_H
+#define EXITPOLL_SCORER_TOKENIZER_PARTS_H
+
+#include "scorer/gguf.h"
+#include "scorer/pretokenizer.h"
+#include "scorer/sentencepiece_face.h"
+#include "scorer/tokenizer.h"
+#include "scorer/tokenizer_bpe.h"
+
+enum { TOKENIZER_SPECIALS_MAX = 65536 };
+
+enum tokenizer_face { FACE_BYTE_BPE, FACE_CHARACTER_BPE, FACE_SENTENCEPIECE };
+
+/* Where SentencePiece's "▁" is put before a text. */
+enum tokenizer_prefix { PREFIX_NEVER, PREFIX_FIRST, PREFIX_ALWAYS };
+
+struct special_token {
+	char *text;             /* owned; as it is searched (normalised: "▁" added, spaces replaced) */
+	size_t size;
+	int32_t id;
+	bool normalised;        /* searched in the normalised text */
+};
+
+/* What the files beside the tokenizer say. */
+struct tokenizer_settings {
+	char *bos_text, *eos_text;      /* owned; NULL: not said */
+	bool has_no_bos;                /* bos_token is null */
+	int32_t bos_id, eos_id;         /* config.json; -1: not said */
+	int adds_bos, legacy;           /* -1: not said */
+};
+
+struct tokenizer {
+	enum tokenizer_face face;
+	char kind[64];
+	struct bpe bpe;                         /* the two BPE faces */
+	struct pretokenizer *pretokenizer;      /* byte-level */
+	bool nfc;                               /* byte-level: Unicode NFC first */
+	enum tokenizer_prefix prefix;           /* the other faces */
+	bool prefix_unless_there;               /* no second "▁" before one */
+	struct sentencepiece_face *sentencepiece;
+	struct special_token *specials;         /* sorted by first byte, longest first */
+	size_t special_count, special_capacity;
+	uint32_t special_start[257];            /* by first byte */
+	bool any_normalised;
+	uint32_t vocabulary;
+	int32_t bos, eos;
+	bool adds_bos;
+	struct tokenizer_settings settings;
+	char *chat_template;
+};
+
+/* id and text as the vocabulary has them; text is copied. */
+enum status tokenizer_add_special(struct tokenizer *tokenizer, int32_t id, struct text_view text,
+				  bool normalised, struct error *error);
+
+/* Loaders. Errors name the file. */
+enum status tokenizer_load_json(struct tokenizer *tokenizer, const struct mapped_file *file,
+				struct error *error);
+enum status tokenizer_load_gguf(struct tokenizer *tokenizer, const struct gguf *gguf,
+				const struct mapped_file *file, struct error *error);
+/* tokenizer.model: SentencePiece's, or Llama 3's list of ranks. */
+enum status tokenizer_load_sentencepiece(struct tokenizer *tokenizer, const struct mapped_file *file,
+					 struct error *error);
+enum status tokenizer_load_ranks(struct tokenizer *tokenizer, const struct mapped_file *file,
+				 struct error *error);
+bool tokenizer_is_ranks(const struct mapped_file *file);
+
+/* tokenizer_config.json, config.json and chat_template.jinja of a folder, where they are: begin and end
+ * tokens, chat template, SentencePiece's legacy flag. */
+enum status tokenizer_load_settings(struct tokenizer *tokenizer, const char *folder, struct error *error);
+
+#endif
