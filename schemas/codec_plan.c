@@ -360,7 +360,6 @@ enum status codec_plan_between(enum record_type type, struct text_view reader_js
 	};
 	struct planner planner = {.error = error};
 	struct codec_plan *plan = NULL;
-	struct schema *reader = NULL;
 	struct plan_node *root;
 	enum status status;
 
@@ -372,23 +371,23 @@ enum status codec_plan_between(enum record_type type, struct text_view reader_js
 		goto cleanup;
 	}
 	plan->type = type;
-	status = schema_parse(reader_json, &reader, error);
+	status = schema_parse(reader_json, &plan->reader, error);
 	if (!status)
 		status = schema_parse(writer_json, &plan->writer, error);
 	if (status)
 		goto cleanup;
 	root = new_nodes(&planner, 1);
-	status = root ? resolve(&planner, schema_root(reader), &whole, schema_root(plan->writer), root)
+	status = root ? resolve(&planner, schema_root(plan->reader), &whole, schema_root(plan->writer), root)
 		      : no_memory(&planner);
 	if (status)
 		goto cleanup;
+	schema_drop_json(plan->reader);
 	schema_drop_json(plan->writer);
 	plan->root = root;
 	*out = plan;
 	plan = NULL;
 cleanup:
 	codec_plan_destroy(plan);
-	schema_destroy(reader);
 	return status;
 }
 
@@ -409,6 +408,7 @@ void codec_plan_destroy(struct codec_plan *plan)
 {
 	if (!plan)
 		return;
+	schema_destroy(plan->reader);
 	schema_destroy(plan->writer);
 	arena_destroy(plan->arena);
 	mem_free(plan);

@@ -58,6 +58,7 @@ struct plan_node {
 struct codec_plan {
 	enum record_type type;
 	struct arena *arena;                    /* all nodes */
+	struct schema *reader;                  /* nodes of defaults point into it */
 	struct schema *writer;
 	const struct plan_node *root;
 };
