@@ -22,8 +22,9 @@ START_TEST(text_format)
 {
 	static const double bounds[] = {.5, 2};
 	struct metrics *metrics = metrics_create(10);
-	struct counter *late = metrics_counter(metrics, "a_total", "Events.\nBy \"reason\" \\.", "reason", "late");
-	struct counter *odd = metrics_counter(metrics, "a_total", "ignored", "reason", "a\"b\\c\nd");
+	static const char help[] = "Events.\nBy \"reason\" \\.";
+	struct counter *late = metrics_counter(metrics, "a_total", help, "reason", "late");
+	struct counter *odd = metrics_counter(metrics, "a_total", "", "reason", "a\"b\\c\nd");
 	struct gauge *gauge = metrics_gauge(metrics, "b_bytes", "Bytes.", NULL, NULL);
 	struct histogram *histogram = metrics_histogram(metrics, "c_seconds", "Time.", "stage", "x", bounds, 2);
 

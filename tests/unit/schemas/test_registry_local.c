@@ -73,7 +73,8 @@ START_TEST(builtin_ids_are_record_type_plus_one)
 
 	ck_assert_str_eq(registry_describe(registry), "built-in");
 	for (int type = 0; type < RECORD_TYPES; type++) {
-		ck_assert_int_eq(registry_writer_id(registry, (enum record_type)type, "any", &id, &error), STATUS_OK);
+		ck_assert_int_eq(registry_writer_id(registry, (enum record_type)type, "any", &id, &error),
+				 STATUS_OK);
 		ck_assert_uint_eq(id, (uint32_t)type + 1);
 		ck_assert_msg(registry_plan(registry, (enum record_type)type, id, &plan, &error) == STATUS_OK,
 			      "%s", error.text);
@@ -155,7 +156,8 @@ START_TEST(folder_gives_ids_out_and_finds_them_again)
 	ck_has(registry_describe(registry), folder);
 	ck_assert_int_eq(registry_writer_id(registry, RECORD_ITEM, "items", &id, &error), STATUS_OK);
 	ck_assert_uint_eq(id, 42);
-	ck_assert_int_eq(registry_writer_id(registry, RECORD_INTERACTION, "interactions", &id, &error), STATUS_OK);
+	ck_assert_int_eq(registry_writer_id(registry, RECORD_INTERACTION, "interactions", &id, &error),
+			 STATUS_OK);
 	ck_assert_uint_eq(id, 43);
 	/* The same schema under another subject keeps its id. */
 	ck_assert_int_eq(registry_writer_id(registry, RECORD_ITEM, "products", &id, &error), STATUS_OK);
@@ -176,7 +178,8 @@ START_TEST(folder_gives_ids_out_and_finds_them_again)
 	ck_assert_int_eq(registry_writer_id(registry, RECORD_ITEM, "items", &id, &error), STATUS_OK);
 	ck_assert_uint_eq(id, 42);
 	ck_file("items-value.ids", "7\n42");
-	ck_assert_int_eq(registry_writer_id(registry, RECORD_INTERACTION, "interactions", &id, &error), STATUS_OK);
+	ck_assert_int_eq(registry_writer_id(registry, RECORD_INTERACTION, "interactions", &id, &error),
+			 STATUS_OK);
 	ck_file("interactions-value.ids", "41\n43\n");
 	registry_destroy(registry);
 }
