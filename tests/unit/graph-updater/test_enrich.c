@@ -326,6 +326,40 @@ START_TEST(neighbours_are_of_the_last_flush_without_the_lost)
 }
 END_TEST
 
+static void one_example_and_rare_flushes(struct updater_options *options)
+{
+	options->flush_events = 8;
+	options->examples_max = 1;
+}
+
+/* Who loses the last edge makes room for the next, also where a list was kept, and also when the internal
+ * id has a new owner. */
+START_TEST(a_kept_list_is_searched_again_when_someone_has_left)
+{
+	struct text_view u = TEXT_LITERAL("u");
+
+	start(one_example_and_rare_flushes);
+	small_world();
+	act("w", "B", KIND_CLICK, 0, 2000);     /* as u: the nearest */
+	act("x", "A", KIND_CLICK, 0, 2001);     /* the next */
+	updater_prepare(updater, &u, 1);
+	ask("u", "A", 3000);
+	ck_assert_uint_eq(request.examples_count, 1);
+	ck_assert_uint_eq(request.examples[0].entries_count, 2);
+	act("w", "A", KIND_REMOVE, 0, 2100);
+	ask("u", "A", 3000);
+	ck_assert_uint_eq(request.examples[0].entries_count, 1);
+	ck_assert(text_equal(request.examples[0].entries[0].item_id, text_of("B")));
+	act("w", "B", KIND_REMOVE, 0, 2200);
+	act("new", "C", KIND_CLICK, 0, 2300);
+	ask("u", "A", 3000);
+	ck_assert_uint_eq(request.examples_count, 1);
+	ck_assert(text_equal(request.examples[0].entries[0].item_id, text_of("A")));
+	ck_assert_int_eq(request.examples[0].entries[0].event_time_ms, 2001);
+	stop();
+}
+END_TEST
+
 START_TEST(titles_of_a_megabyte_and_of_broken_bytes)
 {
 	size_t size = 1 << 20;
@@ -445,6 +479,7 @@ int main(void)
 	tcase_add_test(tests, limits_of_history_and_examples);
 	tcase_add_test(tests, deleted_items_and_erased_users);
 	tcase_add_test(tests, neighbours_are_of_the_last_flush_without_the_lost);
+	tcase_add_test(tests, a_kept_list_is_searched_again_when_someone_has_left);
 	tcase_add_test(tests, titles_of_a_megabyte_and_of_broken_bytes);
 	tcase_add_test(tests, ten_thousand_candidates_fit_a_record);
 	tcase_add_test(tests, names_say_what_the_numbers_are);
