@@ -107,6 +107,8 @@ static enum status unknown_key(const struct config *config, const char *name, st
 static bool choice_holds(const char *choices, const char *value)
 {
 	size_t size = strlen(value);
+	if (strchr(value, '|'))
+		return false;
 	for (const char *at = choices; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL)
 		if (strncmp(at, value, size) == 0 && (at[size] == '|' || at[size] == '\0'))
 			return size > 0;
