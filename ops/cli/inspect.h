@@ -17,6 +17,8 @@ struct inspect_options {
 
 /* A model folder, GGUF file or bundle. --check reads every tensor. */
 enum status inspect_model(const struct inspect_options *options, struct error *error);
+/* One .safetensors file by itself. */
+enum status inspect_safetensors(const struct inspect_options *options, struct error *error);
 #if EXITPOLL_KAFKA
 enum status inspect_container(const struct inspect_options *options, struct error *error);
 /* A snapshot file or a state folder (its newest snapshot). */

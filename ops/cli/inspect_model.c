@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "ops/cli/cli.h"
 #include "scorer/model.h"
+#include "scorer/safetensors.h"
 #include "scorer/tokenizer.h"
 
 #include <inttypes.h>
@@ -36,6 +37,23 @@ static void print_config(const struct model_config *config, bool json)
 	       config->qkv_bias ? ", q/k/v biases" : "");
 }
 
+static void print_tensor(const struct model_tensor_info *info, bool json, bool first)
+{
+	if (json) {
+		fputs(first ? "{\"name\":" : ",{\"name\":", stdout);
+		cli_json_string(stdout, info->name, strlen(info->name));
+		printf(",\"type\":\"%s\",\"shape\":[", info->type);
+		for (uint32_t d = 0; d < info->rank; d++)
+			printf("%s%" PRIu64, d ? "," : "", info->shape[d]);
+		printf("],\"bytes\":%" PRIu64 ",\"offset\":%" PRIu64 "}", info->bytes, info->offset);
+		return;
+	}
+	printf("  %-44s %-6s ", info->name, info->type);
+	for (uint32_t d = 0; d < info->rank; d++)
+		printf("%s%" PRIu64, d ? " x " : "", info->shape[d]);
+	printf("  %" PRIu64 " bytes\n", info->bytes);
+}
+
 static void print_tensors(const struct model *model, bool json)
 {
 	struct model_tensor_info info;
@@ -45,19 +63,7 @@ static void print_tensors(const struct model *model, bool json)
 	for (size_t i = 0; i < model_tensor_count(model); i++) {
 		model_tensor_info(model, i, &info);
 		bytes += info.bytes;
-		if (json) {
-			fputs(i ? ",{\"name\":" : "{\"name\":", stdout);
-			cli_json_string(stdout, info.name, strlen(info.name));
-			printf(",\"type\":\"%s\",\"shape\":[", info.type);
-			for (uint32_t d = 0; d < info.rank; d++)
-				printf("%s%" PRIu64, d ? "," : "", info.shape[d]);
-			printf("],\"bytes\":%" PRIu64 ",\"offset\":%" PRIu64 "}", info.bytes, info.offset);
-			continue;
-		}
-		printf("  %-44s %-6s ", info.name, info.type);
-		for (uint32_t d = 0; d < info.rank; d++)
-			printf("%s%" PRIu64, d ? " x " : "", info.shape[d]);
-		printf("  %" PRIu64 " bytes\n", info.bytes);
+		print_tensor(&info, json, i == 0);
 	}
 	if (json)
 		printf("],\"tensor_bytes\":%" PRIu64, bytes);
@@ -150,4 +156,33 @@ enum status inspect_model(const struct inspect_options *options, struct error *e
 	tokenizer_close(tokenizer);
 	model_close(model);
 	return STATUS_OK;
+}
+
+enum status inspect_safetensors(const struct inspect_options *options, struct error *error)
+{
+	struct mapped_file file = {0};
+	struct tensor_table table = {0};
+	enum status status = mapped_file_open(options->target, &file, error);
+
+	if (status == STATUS_OK)
+		status = tensor_table_init(&table, error);
+	if (status == STATUS_OK)
+		status = safetensors_parse(&file, &table, error);
+	if (status == STATUS_OK)
+		status = tensor_table_seal(&table, error);
+	if (status == STATUS_OK) {
+		fputs(options->json ? "{\"tensors\":[" : "", stdout);
+		for (size_t i = 0; i < table.count; i++) {
+			const struct stored_tensor *tensor = &table.tensors[i];
+			struct model_tensor_info info = {.name = tensor->name, .type = tensor_type_name(tensor->type),
+							 .rank = tensor->rank, .bytes = tensor->bytes,
+							 .offset = tensor->offset};
+			memcpy(info.shape, tensor->shape, sizeof tensor->shape);
+			print_tensor(&info, options->json, i == 0);
+		}
+		printf(options->json ? "],\"count\":%zu}\n" : "%zu tensors\n", table.count);
+	}
+	tensor_table_destroy(&table);
+	mapped_file_close(&file);
+	return status;
 }
