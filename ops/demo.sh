@@ -37,9 +37,9 @@ rm -f "$log"
 
 out=demo-output
 echo "demo: importing the excerpt of Amazon Beauty"
-build/exitpoll import --interactions ops/demo-data/interactions.tsv.xz --items ops/demo-data/items.tsv.xz \
-  --out "$out/events" --impressions column:split=impression --candidates 8 --skip-new --label 'rating>=4' \
-  --attribute 'brand=first-word(title)' --seed 1 --force
+build/exitpoll import --interactions ops/demo-data/beauty_interactions.tsv.xz \
+  --items ops/demo-data/beauty_items.tsv.xz --out "$out/events" --impressions last:0.006 --candidates 8 \
+  --skip-new --label 'rating>=4' --attribute 'brand=first-word(title)' --force
 echo "demo: scoring with SmolLM2-135M-Instruct ($(($(date +%s) - began)) s since the start)"
 build/exitpoll run --from "$out/events" --to "$out" --model "$model" --set statistics.attributes=brand \
   --show "$show" --force --set log.level=warning
