@@ -135,10 +135,26 @@ static void find_longest(void *context, struct text_view *text)
 	*longest = text->size > *longest ? text->size : *longest;
 }
 
+/* Cutting every text to bytes_max: what it would save, and how many it would shorten. */
+struct cut {
+	size_t bytes_max;
+	size_t saved;
+	uint64_t texts;
+};
+
+static void measure_cut(void *context, struct text_view *text)
+{
+	struct cut *cut = context;
+	if (text->size <= cut->bytes_max)
+		return;
+	cut->saved += text->size - cut->bytes_max;
+	cut->texts++;
+}
+
 static void cut_text(void *context, struct text_view *text)
 {
-	const size_t *bytes_max = context;
-	*text = text_cut(*text, *bytes_max);
+	const struct cut *cut = context;
+	*text = text_cut(*text, cut->bytes_max);
 }
 
 static void add_size(void *context, struct text_view *text)
@@ -169,23 +185,25 @@ static bool own_texts(struct draft *draft, struct arena *arena)
 	return true;
 }
 
-/* True: the texts had to be cut. */
-static bool fit(struct draft *draft, const struct scoring_request *request, size_t bytes_max)
+/* Cuts the texts so that the request fits; how many were shortened. */
+static uint64_t fit(struct draft *draft, const struct scoring_request *request, size_t bytes_max)
 {
 	const struct event event = {.type = RECORD_SCORING_REQUEST, .scoring_request = *request};
-	size_t longest = 0;
+	size_t encoded = event_encoded_bytes(&event), longest = 0;
+	struct cut cut;
 
-	if (event_encoded_bytes(&event) <= bytes_max)
-		return false;
+	if (encoded <= bytes_max)
+		return 0;
 	each_text(draft, false, find_longest, &longest);
 	if (!longest)
-		return false;
-	/* The event shows the draft's arrays, so it shrinks with them. */
-	while (longest && event_encoded_bytes(&event) > bytes_max) {
-		longest /= 2;
-		each_text(draft, false, cut_text, &longest);
-	}
-	return true;
+		return 0;
+	cut = (struct cut){.bytes_max = longest};
+	do {
+		cut = (struct cut){.bytes_max = cut.bytes_max / 2};
+		each_text(draft, false, measure_cut, &cut);
+	} while (cut.bytes_max && encoded - cut.saved > bytes_max);
+	each_text(draft, false, cut_text, &cut);
+	return cut.texts;
 }
 
 /* ---- the whole ---- */
@@ -256,6 +274,7 @@ enum status updater_enrich(struct updater *updater, const struct impression_even
 	uint64_t scan_ns = neighbours_get_stats(enrichment->neighbours).scan_ns;
 	struct scoring_request request;
 	struct draft draft;
+	uint64_t cut_texts;
 	bool known;
 
 	neighbours_epoch(enrichment->neighbours, updater->flush_epoch);
@@ -279,7 +298,8 @@ enum status updater_enrich(struct updater *updater, const struct impression_even
 		.has_deadline = impression->has_deadline,
 		.deadline_ms = impression->deadline_ms,
 	};
-	if (fit(&draft, &request, request_bytes_max(updater)))
+	cut_texts = fit(&draft, &request, request_bytes_max(updater));
+	if (cut_texts)
 		request.status = later(request.status, PREDICTION_TRUNCATED);
 	if (late)
 		request.status = later(request.status, PREDICTION_LATE);
@@ -288,6 +308,7 @@ enum status updater_enrich(struct updater *updater, const struct impression_even
 	if (!own_texts(&draft, arena))
 		goto full;
 	*out = request;
+	enrichment->cut_texts += cut_texts;
 	enrichment->enrichments++;
 	enrichment->enrich_ns += (uint64_t)(clock_steady_ns() - begin) -
 				 (neighbours_get_stats(enrichment->neighbours).scan_ns - scan_ns);

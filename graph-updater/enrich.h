@@ -50,6 +50,7 @@ struct enrichment {
 	struct statistics *statistics;
 	struct neighbours *neighbours;
 	size_t user_statistics, candidate_statistics;
+	uint64_t cut_texts;                     /* by the limit of a request */
 	uint64_t enrichments, enrich_ns;        /* time without that of searches for neighbours */
 };
 

@@ -105,6 +105,7 @@ void enrichment_get_stats(const struct enrichment *enrichment, struct updater_st
 {
 	struct neighbours_stats neighbours = neighbours_get_stats(enrichment->neighbours);
 
+	out->cut_texts += enrichment->cut_texts;
 	out->scans = neighbours.scans;
 	out->scan_ns = neighbours.scan_ns;
 	out->enrichments = enrichment->enrichments;

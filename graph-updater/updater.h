@@ -60,8 +60,8 @@ enum status updater_enrich(struct updater *updater, const struct impression_even
 /* The most that one call takes from its arena: an arena with this much left is always enough. */
 size_t updater_enrich_bytes_max(const struct updater *updater, size_t candidates_count);
 
-/* Hint: these users' neighbours will be asked for before the next graph event of the order; lets many
- * queries share one scan. Changes no result. */
+/* Hint: these users' neighbours will be asked for before the next flush (flush_events); lets many queries
+ * share one scan, and events in between cost nothing. Changes no result. */
 void updater_prepare(struct updater *updater, const struct text_view *user_ids, size_t count);
 
 int64_t updater_graph_version(const struct updater *updater);
