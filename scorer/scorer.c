@@ -7,12 +7,15 @@
 #include "scorer/scorer.h"
 
 #include "base/clock.h"
+#include "scorer/engine.h"
+#include "scorer/score_trace.h"
 #include "scorer/stub.h"
 
 #include <math.h>
 
 struct scorer {
-	struct scorer_stats stats;
+	struct engine *engine;          /* NULL: stub */
+	struct scorer_stats stats;      /* requests and candidates; the rest is the engine's */
 };
 
 void scorer_options_defaults(struct scorer_options *options)
@@ -26,87 +29,111 @@ void scorer_options_defaults(struct scorer_options *options)
 	};
 }
 
-static bool is_stub(const struct scorer_options *options)
-{
-	return options->backend && strcmp(options->backend, "stub") == 0;
-}
-
 enum status scorer_create(const struct scorer_options *options, struct scorer **out, struct error *error)
 {
-	if (!is_stub(options))
-		return error_set(error, STATUS_UNSUPPORTED, "scorer.backend %s is not built in yet",
-				 options->backend ? options->backend : "auto");
 	struct scorer *scorer = mem_alloc_zero(1, sizeof *scorer);
 	if (!scorer)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the scorer");
+	if (!options->backend || strcmp(options->backend, "stub") != 0) {
+		enum status status = engine_create(options, &scorer->engine, error);
+		if (status) {
+			mem_free(scorer);
+			return status;
+		}
+	}
 	*out = scorer;
 	return STATUS_OK;
 }
 
 void scorer_destroy(struct scorer *scorer)
 {
+	if (!scorer)
+		return;
+	engine_destroy(scorer->engine);
 	mem_free(scorer);
 }
 
-static void answer(const struct scoring_request *request, const struct candidate_score *scores,
-		   struct text_view model_id, struct prediction *out)
+static void answer(const struct scorer *scorer, const struct scoring_request *request,
+		   const struct candidate_score *scores, enum prediction_status status,
+		   struct prediction *out)
 {
 	*out = (struct prediction){
 		.impression_id = request->impression_id,
 		.user_id = request->user_id,
 		.scores = scores,
 		.scores_count = request->candidates_count,
-		.model_id = model_id,
+		.model_id = text_of(scorer_model_id(scorer)),
 		.graph_version = request->graph_version,
 		.event_time_ms = request->event_time_ms,
-		.status = request->candidates_count ? request->status : PREDICTION_NO_CANDIDATES,
+		.scored_time_ms = clock_wall_ms(),
+		.status = request->candidates_count ? status : PREDICTION_NO_CANDIDATES,
 	};
+}
+
+static void score_by_hash(const struct scoring_request *request, struct candidate_score *scores)
+{
+	uint64_t hash = stub_hash_request(request);
+	for (size_t c = 0; c < request->candidates_count; c++)
+		scores[c].p_click = stub_score(hash, &request->candidates[c]);
 }
 
 enum status scorer_score(struct scorer *scorer, const struct scoring_request *const *requests,
 			 size_t count, struct arena *arena, struct prediction *predictions,
 			 struct error *error)
 {
+	struct candidate_score **scores = arena_array(arena, count, sizeof *scores);
+	enum prediction_status *statuses = arena_array(arena, count, sizeof *statuses);
+	if (!scores || !statuses)
+		return error_set(error, STATUS_NO_MEMORY, "no room in the arena for %zu predictions", count);
 	for (size_t i = 0; i < count; i++) {
 		const struct scoring_request *request = requests[i];
-		struct candidate_score *scores = arena_array(arena, request->candidates_count,
-							     sizeof *scores);
-		if (!scores)
+		statuses[i] = request->status;
+		scores[i] = arena_array(arena, request->candidates_count, sizeof *scores[i]);
+		if (!scores[i])
 			return error_set(error, STATUS_NO_MEMORY, "no room in the arena for %zu scores",
 					 request->candidates_count);
-		uint64_t hash = stub_hash_request(request);
 		for (size_t c = 0; c < request->candidates_count; c++)
-			scores[c] = (struct candidate_score){
-				.item_id = request->candidates[c].item_id,
-				.p_click = stub_score(hash, &request->candidates[c]),
-			};
-		answer(request, scores, text_of(scorer_model_id(scorer)), &predictions[i]);
-		predictions[i].scored_time_ms = clock_wall_ms();
+			scores[i][c] = (struct candidate_score){.item_id = request->candidates[c].item_id};
+		if (!scorer->engine)
+			score_by_hash(request, scores[i]);
 		scorer->stats.requests++;
 		scorer->stats.candidates += request->candidates_count;
 	}
+	if (scorer->engine) {
+		enum status status = engine_score(scorer->engine, requests, count, scores, statuses, error);
+		if (status)
+			return status;
+	}
+	for (size_t i = 0; i < count; i++)
+		answer(scorer, requests[i], scores[i], statuses[i], &predictions[i]);
 	return STATUS_OK;
+}
+
+void scorer_set_trace(struct scorer *scorer, scorer_trace *trace, void *context)
+{
+	if (scorer->engine)
+		engine_set_trace(scorer->engine, trace, context);
 }
 
 const char *scorer_model_id(const struct scorer *scorer)
 {
-	(void)scorer;
-	return "stub";
+	return scorer->engine ? engine_bundle(scorer->engine)->model_id : "stub";
 }
 
 bool scorer_is_trained(const struct scorer *scorer)
 {
 	(void)scorer;
-	return false;
+	return false;                   /* trained heads are refused at opening */
 }
 
 const char *scorer_describe(const struct scorer *scorer)
 {
-	(void)scorer;
-	return "stub: hashes, no model";
+	return scorer->engine ? engine_describe(scorer->engine) : "stub: hashes, no model";
 }
 
 void scorer_get_stats(const struct scorer *scorer, struct scorer_stats *out)
 {
 	*out = scorer->stats;
+	if (scorer->engine)
+		engine_add_stats(scorer->engine, out);
 }

@@ -1,0 +1,36 @@
+/* engine.h - a loaded bundle that scores: prompts, micro-batches, forward passes.
+ *
+ * All memory is taken at creation. One thread calls. */
+#ifndef EXITPOLL_SCORER_ENGINE_H
+#define EXITPOLL_SCORER_ENGINE_H
+
+#include "scorer/bundle.h"
+#include "scorer/forward.h"
+
+struct engine;
+
+enum status engine_create(const struct scorer_options *options, struct engine **out, struct error *error);
+void engine_destroy(struct engine *engine);             /* NULL ok */
+
+/* Fills scores[r][c] (p_click, exit layer, margin) and raises statuses[r] for every request; each has at
+ * least one candidate. Requests share micro-batches, large ones are split; neither changes a bit. */
+enum status engine_score(struct engine *engine, const struct scoring_request *const *requests, size_t count,
+			 struct candidate_score *const *scores, enum prediction_status *statuses,
+			 struct error *error);
+
+/* Called with each exit decision of the next engine_score(): request, candidate. NULL ends it. */
+typedef void engine_trace(void *context, size_t request, size_t candidate, uint32_t layer, float p,
+			  const struct exit_decision *decision);
+void engine_set_trace(struct engine *engine, engine_trace *trace, void *context);
+
+const struct bundle *engine_bundle(const struct engine *engine);
+const char *engine_describe(const struct engine *engine);
+void engine_add_stats(const struct engine *engine, struct scorer_stats *out);
+
+/* The backend that options ask for, with this model loaded: for the engine and for raw prompts. Rows,
+ * slots, positions, instruction and layers are the caller's; threads and precision come from options. */
+enum status engine_open_backend(const struct scorer_options *options, const struct model *model,
+				struct backend_options *backend_options, const struct backend_table **table,
+				struct backend **out, struct error *error);
+
+#endif
