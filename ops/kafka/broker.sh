@@ -147,7 +147,7 @@ start() { # DIR PORT HEAP SETTINGS...
 	if [ -e "$dir/server.properties" ]; then
 		[ $# -eq 0 ] || printf '%s\n' "$@" >>"$dir/server.properties"
 	else
-		[ -z "$(ls -A "$dir")" ] || die "$dir is neither empty nor the folder of a broker"
+		[ -z "$(ls -A -I .lock "$dir")" ] || die "$dir is neither empty nor the folder of a broker"
 		new=1
 	fi
 	for try in 1 2 3 4 5; do
@@ -171,7 +171,7 @@ stop() { # DIR KEEP
 	halt "$1" TERM 20
 	[ "$2" -eq 0 ] || return 0
 	# Only what start made: the folder may be one that the caller shares with others.
-	rm -rf "$1/data" "$1/log" "$1/address" "$1/pid" "$1/server.properties" "$1/log4j2.properties" \
+	rm -rf "$1/data" "$1/log" "$1/address" "$1/pid" "$1/.lock" "$1/server.properties" "$1/log4j2.properties" \
 		"$1/server.properties.new"
 	rmdir "$1" 2>/dev/null || true
 }
@@ -213,14 +213,14 @@ stop | restart | kill | status) [ ! -d "$dir" ] || dir=$(absolute "$dir") ;;
 esac
 
 case "$command" in
-start) start "$dir" "$port" "$heap" ${settings[@]+"${settings[@]}"} ;;
-stop) stop "$dir" "$keep" ;;
+start) with_instance_lock "$dir" start "$dir" "$port" "$heap" ${settings[@]+"${settings[@]}"} ;;
+stop) with_instance_lock "$dir" stop "$dir" "$keep" ;;
 restart)
 	[ -e "$dir/server.properties" ] || die "no broker was started in $dir"
-	halt "$dir" TERM 20
-	start "$dir" "" "$heap"
+	with_instance_lock "$dir" halt "$dir" TERM 20
+	with_instance_lock "$dir" start "$dir" "" "$heap"
 	;;
-kill) halt "$dir" KILL 5 ;;
+kill) with_instance_lock "$dir" halt "$dir" KILL 5 ;;
 status) running "$dir" && cat "$dir/address" ;;
 fetch) fetch ;;
 help | --help | -h) usage ;;

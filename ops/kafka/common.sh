@@ -35,6 +35,20 @@ with_cache_lock() {
 	) 9>"$cache/.lock"
 }
 
+# with_instance_lock DIR FUNCTION ARGUMENTS...: one command at a time changes an instance.
+with_instance_lock() {
+	local dir=$1
+	shift
+	if [ ! -d "$dir" ]; then
+		"$@"
+		return
+	fi
+	(
+		flock 8
+		"$@"
+	) 8>"$dir/.lock"
+}
+
 # A port of 20000..29999 (below those that the kernel gives out by itself) that nobody listens on.
 free_port() {
 	local port
@@ -61,7 +75,7 @@ running() {
 launch() {
 	local dir=$1
 	shift
-	setsid nohup "$(find_java)" "-Dexitpoll.instance=$dir" "$@" </dev/null >>"$dir/log" 2>&1 9>&- &
+	setsid nohup "$(find_java)" "-Dexitpoll.instance=$dir" "$@" </dev/null >>"$dir/log" 2>&1 8>&- 9>&- &
 	printf '%s\n' $! >"$dir/pid"
 	disown
 	# Until the new process has become Java, its command line is still this script's.

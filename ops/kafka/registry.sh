@@ -92,7 +92,7 @@ start() { # DIR PORT OPTIONS...
 	fi
 	fetch
 	if [ ! -e "$dir/options" ]; then
-		[ -z "$(ls -A "$dir")" ] || die "$dir is neither empty nor the folder of a registry"
+		[ -z "$(ls -A -I .lock "$dir")" ] || die "$dir is neither empty nor the folder of a registry"
 		new=1
 		: >"$dir/options"
 	fi
@@ -122,7 +122,7 @@ stop() { # DIR KEEP
 	halt "$1" TERM 20
 	[ "$2" -eq 0 ] || return 0
 	# Only what start made: the folder may be one that the caller shares with others.
-	rm -rf "$1/data" "$1/log" "$1/address" "$1/pid" "$1/options"
+	rm -rf "$1/data" "$1/log" "$1/address" "$1/pid" "$1/.lock" "$1/options"
 	rmdir "$1" 2>/dev/null || true
 }
 
@@ -156,14 +156,14 @@ stop | restart | kill | status) [ ! -d "$dir" ] || dir=$(absolute "$dir") ;;
 esac
 
 case "$command" in
-start) start "$dir" "$port" ${settings[@]+"${settings[@]}"} ;;
-stop) stop "$dir" "$keep" ;;
+start) with_instance_lock "$dir" start "$dir" "$port" ${settings[@]+"${settings[@]}"} ;;
+stop) with_instance_lock "$dir" stop "$dir" "$keep" ;;
 restart)
 	[ -e "$dir/options" ] || die "no registry was started in $dir"
-	halt "$dir" TERM 20
-	start "$dir" ""
+	with_instance_lock "$dir" halt "$dir" TERM 20
+	with_instance_lock "$dir" start "$dir" ""
 	;;
-kill) halt "$dir" KILL 5 ;;
+kill) with_instance_lock "$dir" halt "$dir" KILL 5 ;;
 status) running "$dir" && cat "$dir/address" ;;
 fetch) fetch ;;
 help | --help | -h) usage ;;
