@@ -321,14 +321,16 @@ int table_column(const struct table *table, const char *name)
 
 const char *table_nearest_column(const struct table *table, const char *name)
 {
-	size_t least = strlen(name) / 2 + 1;
+	size_t least = SIZE_MAX;
 	const char *nearest = NULL;
 
 	for (size_t i = 0; i < table->columns_count; i++) {
-		size_t distance = text_distance(table->columns[i], name);
-		if (distance < least) {
+		const char *column = table->columns[i];
+		size_t longer = strlen(column) > strlen(name) ? strlen(column) : strlen(name);
+		size_t distance = text_distance(column, name);
+		if (distance < least && distance <= longer / 2) {
 			least = distance;
-			nearest = table->columns[i];
+			nearest = column;
 		}
 	}
 	return nearest;

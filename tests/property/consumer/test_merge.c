@@ -119,7 +119,7 @@ static void run_merge(const struct sample *samples, size_t count, size_t partiti
 		}
 		if (next[lane] == count)
 			merge_lane_set_state(merge, lanes[lane], MERGE_LANE_ENDED);
-		if (merge_cut(merge)) {
+		if (merge_cut(merge) && rnd(50) == 0) {
 			/* What came out is a prefix of every lane. */
 			size_t seen[3 * LANES_MAX] = {0};
 			for (size_t i = 0; i < out; i++)
@@ -140,7 +140,7 @@ START_TEST(order_is_that_of_a_sort)
 	static struct sample samples[RECORDS_MAX], sorted[RECORDS_MAX];
 	static const struct sample *order[RECORDS_MAX];
 
-	for (int round = 0; round < 60; round++) {
+	for (int round = 0; round < 40; round++) {
 		int times = 1 + (int)rnd(round % 2 ? 2000 : 5), keys = 1 + (int)rnd(30);
 		size_t count = make_samples(samples, times, keys);
 		memcpy(sorted, samples, count * sizeof *samples);
@@ -159,7 +159,7 @@ START_TEST(small_groups_keep_times_and_topics)
 	static struct sample samples[RECORDS_MAX];
 	static const struct sample *order[RECORDS_MAX], *again[RECORDS_MAX];
 
-	for (int round = 0; round < 30; round++) {
+	for (int round = 0; round < 20; round++) {
 		size_t count = make_samples(samples, 4, 20), partitions = 1 + rnd(LANES_MAX);
 		size_t group_max = 1 + rnd(50);
 		run_merge(samples, count, partitions, group_max, order);
@@ -180,7 +180,7 @@ START_TEST(sorted_lanes_need_no_groups)
 	static struct sample samples[RECORDS_MAX];
 	static const struct sample *order[RECORDS_MAX];
 
-	for (int round = 0; round < 20; round++) {
+	for (int round = 0; round < 15; round++) {
 		size_t count = make_samples(samples, 5, 20);
 		qsort(samples, count, sizeof *samples, compare_samples);
 		for (size_t i = 0; i < count; i++)

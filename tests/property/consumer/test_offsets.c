@@ -101,7 +101,8 @@ START_TEST(like_a_list)
 				size_t count;
 				offsets_prefix(offsets, &positions, &count, &error);
 				struct position copy[PARTITIONS];
-				memcpy(copy, positions, count * sizeof *copy);
+				for (size_t i = 0; i < count; i++)
+					copy[i] = positions[i];
 				offsets_committed(offsets, copy, count);
 				for (size_t i = 0; i < count; i++) {
 					struct model *done = &models[copy[i].partition];
