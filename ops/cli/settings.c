@@ -186,14 +186,20 @@ void settings_scorer(const struct config *config, struct scorer_options *options
 #if EXITPOLL_KAFKA
 static enum status parse_scale(const char *text, double *min, double *max, struct error *error)
 {
-	char *end;
+	const char *dots = strstr(text, "..");
+	char lowest[64], *end;
+	size_t size = dots ? (size_t)(dots - text) : 0;
 
-	*min = strtod(text, &end);
-	if (end == text || strncmp(end, "..", 2) != 0)
+	/* Cut first: strtod would take "1." of "1..5". */
+	if (size == 0 || size >= sizeof lowest)
 		goto bad;
-	text = end + 2;
-	*max = strtod(text, &end);
-	if (end == text || *end || !(*max > *min) || !isfinite(*min) || !isfinite(*max))
+	memcpy(lowest, text, size);
+	lowest[size] = '\0';
+	*min = strtod(lowest, &end);
+	if (*end)
+		goto bad;
+	*max = strtod(dots + 2, &end);
+	if (end == dots + 2 || *end || !(*max > *min) || !isfinite(*min) || !isfinite(*max))
 		goto bad;
 	return STATUS_OK;
 bad:
