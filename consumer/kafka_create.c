@@ -15,15 +15,33 @@ enum {
 	SCRATCH_RECORDS = 16,           /* decoded arrays may take this many times a record's bytes */
 };
 
-static void close_client(rd_kafka_t *client, bool leave)
+static void unforward(rd_kafka_t *client)
 {
 	rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(client);
 
 	rd_kafka_queue_forward(queue, NULL);
 	rd_kafka_queue_destroy(queue);
-	if (leave)
-		rd_kafka_consumer_close(client);
-	rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
+/* A client is not gone before every message of its partitions is: the common queue goes first. */
+static void close_clients(struct source_kafka *source)
+{
+	if (source->graph)
+		rd_kafka_assign(source->graph, NULL);
+	if (source->graph)
+		unforward(source->graph);
+	if (source->group)
+		unforward(source->group);
+	if (source->queue)
+		rd_kafka_queue_destroy(source->queue);
+	if (source->graph)
+		rd_kafka_destroy_flags(source->graph, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	if (source->group) {
+		rd_kafka_consumer_close(source->group);
+		rd_kafka_destroy_flags(source->group, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	}
+	if (source->watch)
+		rd_kafka_destroy_flags(source->watch, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
 
 void kafka_source_destroy(struct source *base)
@@ -39,14 +57,7 @@ void kafka_source_destroy(struct source *base)
 		rd_kafka_topic_partition_list_destroy(source->assign_pending);
 	if (source->group_metadata)
 		rd_kafka_consumer_group_metadata_destroy(source->group_metadata);
-	if (source->graph)
-		close_client(source->graph, false);
-	if (source->queue)
-		rd_kafka_queue_destroy(source->queue);
-	if (source->group)
-		close_client(source->group, true);
-	if (source->watch)
-		rd_kafka_destroy_flags(source->watch, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	close_clients(source);
 	if (source->has_held)
 		kafka_record_free(source->held.payload);
 	merge_destroy(source->merge);
