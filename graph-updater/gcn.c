@@ -24,7 +24,8 @@ static enum status plan_layers(struct gcn *gcn, struct error *error)
 			return error_set(error, STATUS_CONFIG, "graph.layer_weights: %g is not a weight", weights[k]);
 		given += weights[k];
 	}
-	if (given == 0)
+	/* "All on the last layer" is also meant where users have no layer K. */
+	if (given == 0 || given == weights[options->layers])
 		weights[gcn->last_layer] = 1;
 	for (int s = 0; s < GCN_SIDES; s++) {
 		struct gcn_side *side = &gcn->sides[s];

@@ -25,7 +25,8 @@ enum { GCN_LAYERS_MAX = 4, GCN_DIMENSIONS_MAX = 256, GCN_ONE = 1 << 13 };
 struct gcn_options {
 	uint32_t dimensions;            /* multiple of 16, 16..256 */
 	uint32_t layers;                /* K, 1..4 */
-	/* alpha of layers 0..K, not negative, scaled to sum 1; all 0: the users' last layer */
+	/* alpha of layers 0..K, not negative, scaled to sum 1 over the layers that a side has; none at all, or
+	 * all on layer K: the users' last layer. */
 	double layer_weights[GCN_LAYERS_MAX + 1];
 	bool both_sides;
 	double threshold;               /* tau, 0..1 */
@@ -100,5 +101,7 @@ enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *stat
 enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending,
 			  struct error *error);
 enum status gcn_load_finish(struct gcn *gcn, struct error *error);
+/* Instead of hidden states: everything is computed anew (other options than when it was saved). */
+enum status gcn_load_anew(struct gcn *gcn, struct error *error);
 
 #endif

@@ -139,6 +139,20 @@ enum status gcn_load_finish(struct gcn *gcn, struct error *error)
 	return STATUS_OK;
 }
 
+enum status gcn_load_anew(struct gcn *gcn, struct error *error)
+{
+	enum status status = gcn_load_finish(gcn, error);
+
+	for (int s = 0; s < GCN_SIDES && !status; s++) {
+		struct gcn_side *side = &gcn->sides[s];
+		for (uint32_t node = 0; node < chunks_rows(&side->meta) && !status; node++)
+			for (uint32_t k = 1; k <= side->top && gcn_meta_of(side, node)->degree && !status; k++)
+				if (side->has[k] && !gcn_mark(side, k, node))
+					status = error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
+	}
+	return status ? status : gcn_flush(gcn, error);
+}
+
 /* ---- check ---- */
 
 static enum status wrong(const struct gcn_side *side, int s, uint32_t node, uint32_t layer, const char *what,

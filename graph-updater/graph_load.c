@@ -93,9 +93,6 @@ enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct erro
 	status = find_repeated(graph, STATUS_CORRUPT, error);
 	if (status)
 		return status;
-	if (graph->counts.edges > graph->options.edges_max)
-		return error_set(error, STATUS_CORRUPT, "%llu edges, more than graph.edges_max",
-				 (unsigned long long)graph->counts.edges);
 	graph->counts.evicted = evicted;
 	for (uint32_t u = 0; u < chunks_rows(&graph->user_nodes); u++) {
 		const struct node *node = user_node(graph, (struct user_id){u});

@@ -64,6 +64,9 @@ size_t updater_enrich_bytes_max(const struct updater *updater, size_t candidates
  * share one scan, and events in between cost nothing. Changes no result. */
 void updater_prepare(struct updater *updater, const struct text_view *user_ids, size_t count);
 
+/* Graph events until the next flush, >= 1: how far ahead updater_prepare() is worth calling. */
+uint32_t updater_events_to_flush(const struct updater *updater);
+
 int64_t updater_graph_version(const struct updater *updater);
 int64_t updater_clock_ms(const struct updater *updater);        /* latest event time applied; INT64_MIN: none */
 
@@ -73,18 +76,27 @@ const char *const *updater_candidate_statistics_names(const struct updater *upda
 
 /* ---- state ---- */
 /* Writes <folder>/snapshot-<graph_version>.snap (temporary, fsync, rename, fsync of the folder) and keeps
- * the newest three and one whose clock is not past oldest_unanswered_ms. */
+ * the newest three and one whose clock is before oldest_unanswered_ms (INT64_MAX: nothing waits). */
 enum status updater_save(const struct updater *updater, const char *folder,
 			 const struct position *positions, size_t positions_count,
 			 int64_t oldest_unanswered_ms, struct error *error);
-/* Restores the newest valid snapshot whose clock is not past not_after_ms into a fresh updater; a damaged
+/* Restores the newest valid snapshot whose clock is before not_after_ms (INT64_MAX: any) into a fresh
+ * updater: an impression sees nothing at or after its own time, so a clock equal to it may be too late; a damaged
  * one falls back to the one before and says so in the log. No usable snapshot: STATUS_NOT_FOUND, the
  * updater is empty. *positions is owned by the updater until the next call. */
 enum status updater_restore(struct updater *updater, const char *folder, int64_t not_after_ms,
 			    const struct position **positions, size_t *positions_count,
 			    struct error *error);
 
+/* Refreshes the embeddings at once: for a live run that has waited 2 ms since the last event. A run that
+ * must equal its replay bit for bit at a threshold above 0 never calls it. */
+enum status updater_flush(struct updater *updater, struct error *error);
+
 /* ---- looking inside (inspect, export, metrics); owner thread ---- */
+/* Proves the invariants of the state: see graph_check() and gcn_check(). STATUS_INTERNAL says what is
+ * wrong and where. */
+enum status updater_check(const struct updater *updater, struct error *error);
+
 struct updater_stats {
 	uint64_t users, items, catalog_items, edges, tombstones;
 	uint64_t graph_events, late_events, duplicate_events, void_events, evicted_edges, cut_texts;

@@ -38,6 +38,10 @@ struct updater {
 	size_t positions_count;
 };
 
+/* updater.c: everything but options and attributes made, or unmade (the options stay). */
+enum status updater_parts_create(struct updater *updater, struct error *error);
+void updater_parts_destroy(struct updater *updater);
+
 /* Implemented in enrich.c. Called when ids, catalog, graph and gcn are there and empty: registers its
  * listeners with catalog_listen() and graph_listen(). */
 enum status enrichment_create(struct updater *updater, struct enrichment **out, struct error *error);

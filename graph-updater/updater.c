@@ -1,0 +1,293 @@
+/* updater.c - the stage's face: what an event does, the flush rule, and what can be seen from outside.
+ *
+ * updater_apply() moves the clock, counts the event into graph_version, changes catalog or graph (whose
+ * listeners follow), and flushes the embeddings after every flush_events well-formed interactions. So
+ * the state is a function of the events in their order. enrichment.c and enrich.c answer impressions
+ * from it, updater_state.c keeps it on disk. One thread. */
+#include "graph-updater/updater_internal.h"
+
+#include <math.h>
+
+enum { TOMBSTONES_MAX = 50000000, NODES_MAX = 1 << 30 };
+#define DAY_MS INT64_C(86400000)
+
+void updater_options_defaults(struct updater_options *options)
+{
+	*options = (struct updater_options){
+		.dimensions = 64,
+		.layers = 3,
+		.layer_weights = {0, 0, 0, 1},
+		.threshold = 0.03,
+		.flush_events = 256,
+		.edges_max = 100000000,
+		.users_max = 20000000,
+		.items_max = 20000000,
+		.tombstone_days = 7,
+		.history_max = 15,
+		.examples_max = 4,
+		.example_history_max = 5,
+		.text_bytes_max = 512,
+		.rating_min = 1,
+		.rating_max = 5,
+		.positive = 0.7,
+	};
+}
+
+/* ---- making and unmaking ---- */
+
+static enum status check_options(const struct updater_options *options, struct error *error)
+{
+	if (!options->flush_events)
+		return error_set(error, STATUS_CONFIG, "graph.flush_events: 0 would never refresh the embeddings");
+	if (!options->users_max || !options->items_max || !options->edges_max || options->users_max > NODES_MAX ||
+	    options->items_max > NODES_MAX)
+		return error_set(error, STATUS_CONFIG, "graph.users_max, graph.items_max (at most %d) and "
+				 "graph.edges_max are at least 1", (int)NODES_MAX);
+	if (options->tombstone_days < 0 || options->tombstone_days > GRAPH_TIME_MAX / DAY_MS)
+		return error_set(error, STATUS_CONFIG, "graph.tombstone_days: %lld is outside 0..%lld",
+				 (long long)options->tombstone_days, (long long)(GRAPH_TIME_MAX / DAY_MS));
+	if (!options->text_bytes_max || options->text_bytes_max > 1 << 16)
+		return error_set(error, STATUS_CONFIG, "item.text_bytes_max: %zu is outside 1..65536",
+				 options->text_bytes_max);
+	return STATUS_OK;
+}
+
+/* Names are copied, so that the updater depends on nobody's memory. */
+static enum status copy_attributes(struct updater *updater, const struct updater_options *options,
+				   struct error *error)
+{
+	char **names = mem_alloc_zero(options->attributes_count, sizeof *names);
+
+	updater->options.attributes = (const char *const *)names;
+	if (!names)
+		return error_set(error, STATUS_NO_MEMORY, "updater: out of memory");
+	for (size_t a = 0; a < options->attributes_count; a++) {
+		names[a] = mem_copy_string(options->attributes[a]);
+		if (!names[a])
+			return error_set(error, STATUS_NO_MEMORY, "updater: out of memory");
+	}
+	return STATUS_OK;
+}
+
+static enum status create_graph(struct updater *updater, struct error *error)
+{
+	const struct updater_options *options = &updater->options;
+	struct graph_options graph = {
+		.users_max = options->users_max,
+		.items_max = options->items_max,
+		.edges_max = options->edges_max,
+		.edge_days = options->edge_days,
+		.view_edges = options->view_edges,
+		.rating_min = options->rating_min,
+		.rating_max = options->rating_max,
+		.users = updater->users,
+		.items = updater->items,
+		.tombstones = updater->tombstones,
+	};
+	struct gcn_options gcn = {
+		.dimensions = options->dimensions,
+		.layers = options->layers,
+		.both_sides = options->both_sides,
+		.threshold = options->threshold,
+		.users_max = options->users_max,
+		.items_max = options->items_max,
+		.users = updater->users,
+		.items = updater->items,
+	};
+	enum status status = graph_create(&graph, &updater->graph, error);
+
+	if (status)
+		return status;
+	for (size_t k = 0; k <= GCN_LAYERS_MAX; k++)
+		gcn.layer_weights[k] = options->layer_weights[k];
+	gcn.graph = updater->graph;
+	status = gcn_create(&gcn, &updater->gcn, error);
+	if (status)
+		return status;
+	return graph_listen(updater->graph, gcn_listener(updater->gcn), error);
+}
+
+enum status updater_parts_create(struct updater *updater, struct error *error)
+{
+	const struct updater_options *options = &updater->options;
+	struct catalog_options catalog;
+	enum status status;
+
+	updater->clock_ms = INT64_MIN;
+	updater->flush_epoch = 1;
+	if ((status = ids_create("users", options->users_max, options->id_seed, &updater->users.table, error)) ||
+	    (status = ids_create("items", options->items_max, options->id_seed, &updater->items.table, error)) ||
+	    (status = tombstones_create(options->tombstone_days * DAY_MS, TOMBSTONES_MAX, &updater->tombstones,
+					error)))
+		return status;
+	catalog = (struct catalog_options){options->items_max, options->text_bytes_max, updater->items,
+					   updater->tombstones};
+	if ((status = catalog_create(&catalog, &updater->catalog, error)) ||
+	    (status = create_graph(updater, error)))
+		return status;
+	return enrichment_create(updater, &updater->enrichment, error);
+}
+
+void updater_parts_destroy(struct updater *updater)
+{
+	struct updater_options options = updater->options;
+
+	enrichment_destroy(updater->enrichment);
+	gcn_destroy(updater->gcn);
+	graph_destroy(updater->graph);
+	catalog_destroy(updater->catalog);
+	tombstones_destroy(updater->tombstones);
+	ids_destroy(updater->items.table);
+	ids_destroy(updater->users.table);
+	mem_free(updater->positions);
+	*updater = (struct updater){.options = options};
+}
+
+enum status updater_create(const struct updater_options *options, struct updater **out,
+			   struct error *error)
+{
+	struct updater *updater;
+	enum status status = check_options(options, error);
+
+	if (status)
+		return status;
+	updater = mem_alloc_zero(1, sizeof *updater);
+	if (!updater)
+		return error_set(error, STATUS_NO_MEMORY, "updater: out of memory");
+	updater->options = *options;
+	status = copy_attributes(updater, options, error);
+	if (!status)
+		status = updater_parts_create(updater, error);
+	if (status) {
+		updater_destroy(updater);
+		return status;
+	}
+	*out = updater;
+	return STATUS_OK;
+}
+
+void updater_destroy(struct updater *updater)
+{
+	char **names;
+
+	if (!updater)
+		return;
+	updater_parts_destroy(updater);
+	names = (char **)updater->options.attributes;
+	for (size_t a = 0; names && a < updater->options.attributes_count; a++)
+		mem_free(names[a]);
+	mem_free(names);
+	mem_free(updater);
+}
+
+/* ---- events ---- */
+
+enum status updater_flush(struct updater *updater, struct error *error)
+{
+	enum status status = gcn_flush(updater->gcn, error);
+
+	updater->events_since_flush = 0;
+	updater->flush_epoch++;
+	enrichment_changed(updater->enrichment);
+	return status;
+}
+
+static enum status apply_item(struct updater *updater, const struct item_event *item, int64_t clock_ms,
+			      struct error *error)
+{
+	enum catalog_effect effect;
+	enum status status = catalog_apply(updater->catalog, item, clock_ms, &effect, error);
+
+	if (status)
+		return status;
+	updater->duplicate_events += effect == CATALOG_DUPLICATE;
+	updater->void_events += effect == CATALOG_VOID;
+	return STATUS_OK;
+}
+
+static enum status apply_interaction(struct updater *updater, const struct interaction_event *interaction,
+				     int64_t clock_ms, struct error *error)
+{
+	enum graph_effect effect;
+	enum status status = graph_apply(updater->graph, interaction, clock_ms, &effect, error);
+
+	if (status)
+		return status;
+	updater->graph_events++;
+	updater->events_since_flush++;
+	updater->duplicate_events += effect == GRAPH_DUPLICATE;
+	updater->void_events += effect == GRAPH_VOID;
+	return STATUS_OK;
+}
+
+enum status updater_apply(struct updater *updater, const struct event *event, struct error *error)
+{
+	int64_t time_ms = event_time_ms(event);
+	int64_t clock_ms = time_ms > updater->clock_ms ? time_ms : updater->clock_ms;
+	enum status status;
+
+	if (time_ms < 0 || time_ms > GRAPH_TIME_MAX)
+		return error_set(error, STATUS_BAD_RECORD, "event_time %lld is outside 0..%lld (the year 2527)",
+				 (long long)time_ms, (long long)GRAPH_TIME_MAX);
+	enrichment_changed(updater->enrichment);
+	if (event->type == RECORD_ITEM)
+		status = apply_item(updater, &event->item, clock_ms, error);
+	else if (event->type == RECORD_INTERACTION)
+		status = apply_interaction(updater, &event->interaction, clock_ms, error);
+	else
+		return error_set(error, STATUS_INTERNAL, "updater: a %s is not applied",
+				 record_type_name(event->type));
+	if (status)
+		return status;
+	updater->late_events += time_ms < updater->clock_ms;
+	updater->clock_ms = clock_ms;
+	updater->graph_version++;
+	if (updater->events_since_flush >= updater->options.flush_events)
+		return updater_flush(updater, error);
+	return STATUS_OK;
+}
+
+/* ---- looking inside ---- */
+
+int64_t updater_graph_version(const struct updater *updater)
+{
+	return updater->graph_version;
+}
+
+int64_t updater_clock_ms(const struct updater *updater)
+{
+	return updater->clock_ms;
+}
+
+void updater_get_stats(const struct updater *updater, struct updater_stats *out)
+{
+	struct graph_counts counts = graph_get_counts(updater->graph);
+	struct gcn_stats gcn = gcn_get_stats(updater->gcn);
+
+	*out = (struct updater_stats){
+		.users = ids_count(updater->users.table),
+		.items = ids_count(updater->items.table),
+		.catalog_items = catalog_count(updater->catalog),
+		.edges = counts.edges,
+		.tombstones = tombstones_count(updater->tombstones),
+		.graph_events = updater->graph_events,
+		.late_events = updater->late_events,
+		.duplicate_events = updater->duplicate_events,
+		.void_events = updater->void_events,
+		.evicted_edges = counts.evicted,
+		.cut_texts = catalog_cut_texts(updater->catalog),
+		.flushes = gcn.flushes,
+		.pushes = gcn.pushes,
+		.memory_bytes = sizeof *updater + ids_memory(updater->users.table) +
+				ids_memory(updater->items.table) + tombstones_memory(updater->tombstones) +
+				catalog_memory(updater->catalog) + graph_memory(updater->graph) + gcn.memory_bytes,
+	};
+	enrichment_get_stats(updater->enrichment, out);
+}
+
+enum status updater_check(const struct updater *updater, struct error *error)
+{
+	enum status status = graph_check(updater->graph, error);
+
+	return status ? status : gcn_check(updater->gcn, error);
+}
