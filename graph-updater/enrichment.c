@@ -126,6 +126,11 @@ const char *const *updater_candidate_statistics_names(const struct updater *upda
 	return statistics_candidate_names(updater->enrichment->statistics, count);
 }
 
+uint32_t updater_events_to_flush(const struct updater *updater)
+{
+	return updater->options.flush_events - updater->events_since_flush;
+}
+
 void updater_prepare(struct updater *updater, const struct text_view *user_ids, size_t count)
 {
 	struct user_id users[NEAREST_BATCH_MAX];

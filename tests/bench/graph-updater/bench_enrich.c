@@ -114,6 +114,7 @@ static struct updater *create(uint64_t id_seed)
 
 	updater_options_defaults(&options);
 	options.id_seed = id_seed;
+	options.flush_events = LOOK_AHEAD;
 	options.attributes = attributes;
 	options.attributes_count = 1;
 	MUST(updater_create(&options, &updater, &error) == STATUS_OK);
@@ -254,8 +255,8 @@ static void time_stream(size_t first, size_t most, uint32_t width, bool prepared
 		int64_t start;
 
 		/* The stream's batch is known: everybody until the next flush shares the scans. */
-		if (prepared && (updater_graph_version(updater) % LOOK_AHEAD == 0 || row == first)) {
-			size_t ahead = (size_t)(LOOK_AHEAD - updater_graph_version(updater) % LOOK_AHEAD);
+		if (prepared && (updater_events_to_flush(updater) == LOOK_AHEAD || row == first)) {
+			size_t ahead = updater_events_to_flush(updater);
 			ahead = ahead < last - row ? ahead : last - row;
 			for (size_t i = 0; i < ahead; i++)
 				users[i] = text_of(rows[row + i].user);

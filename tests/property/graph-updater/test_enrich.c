@@ -6,7 +6,7 @@
  *   C            other flush boundaries: every bit as A but for what comes from the embeddings
  * Seeds are printed; argv[1] gives one. */
 #include "graph-updater/updater_internal.h"
-#include "naive_statistics.h"
+#include "tests/property/graph-updater/naive_statistics.h"
 
 #include <stdarg.h>
 
@@ -238,7 +238,7 @@ static void same_as_naive(struct updater *updater, const struct impression_event
 	const char *const *user_names = updater_user_statistics_names(updater, &user_count);
 	const char *const *names = updater_candidate_statistics_names(updater, &count);
 	int64_t time = impression->event_time_ms;
-	double wanted[STATISTICS];
+	double wanted[STATISTICS] = {0};
 	bool known = user >= 0 && naive_list_of(&naive, user, -1, time, 1, true).count > 0;
 
 	MUST(user_count == 4 && count == STATISTICS);

@@ -296,7 +296,7 @@ END_TEST
 
 static void rare_flushes(struct updater_options *options)
 {
-	options->flush_events = 6;
+	options->flush_events = 3;
 }
 
 START_TEST(neighbours_are_of_the_last_flush_without_the_lost)
@@ -305,6 +305,12 @@ START_TEST(neighbours_are_of_the_last_flush_without_the_lost)
 	struct updater_stats stats;
 
 	start(rare_flushes);
+	ck_assert_uint_eq(updater_events_to_flush(updater), 3);
+	act("y", "Z", KIND_CLICK, 0, 1);
+	ck_assert_uint_eq(updater_events_to_flush(updater), 2);
+	act("y", "Z", KIND_REMOVE, 0, 1);
+	act("y", "Z", KIND_CLICK, 0, 1);
+	ck_assert_uint_eq(updater_events_to_flush(updater), 3);
 	small_world();
 	updater_prepare(updater, both, 4);
 	ask("u", "A", 3000);
@@ -328,7 +334,7 @@ END_TEST
 
 static void one_example_and_rare_flushes(struct updater_options *options)
 {
-	options->flush_events = 8;
+	options->flush_events = 5;
 	options->examples_max = 1;
 }
 
@@ -419,6 +425,10 @@ START_TEST(ten_thousand_candidates_fit_a_record)
 	ask_many("u", candidates, KINDS, 3000, false);
 	ck_assert_int_eq(request.status, PREDICTION_OK);
 	ck_assert_uint_eq(request.candidates[KINDS - 1].text.size, 495);
+	struct updater_stats stats = {0};
+	updater_get_stats(updater, &stats);
+	ck_assert_uint_gt(stats.cut_texts, MANY / 2);
+	ck_assert_uint_lt(stats.cut_texts, MANY);
 	ask_many("stranger", candidates, MANY, 3000, false);
 	ck_assert_int_eq(request.status, PREDICTION_TRUNCATED);
 	ask_many("u", candidates, MANY, 3000, true);
