@@ -44,6 +44,7 @@ struct http {
 	int64_t request_timeout_ms, retry_max_ms;
 	struct curl_slist *headers;
 	atomic_bool down;                       /* for one log line per change */
+	atomic_bool accepted;                   /* it has answered a question: address and user are right */
 	pthread_mutex_t handle_lock;
 	CURL *handle;                           /* under handle_lock; NULL until first used */
 };
@@ -176,6 +177,7 @@ static enum status judge(const struct response *response, struct error *error)
 		return response->json ? STATUS_OK : error_set(error, STATUS_RETRY,
 			"HTTP %ld with something that is no JSON object", response->code);
 	if (response->code == 401 || response->code == 403)
+		/* 403 may also be about the one thing that was asked for; http_fetch() tells them apart. */
 		return error_set(error, STATUS_NO_PERMISSION, "HTTP %ld: it refuses the credentials; check "
 				 "schema.registry.user and schema.registry.password%s%s", response->code,
 				 *message ? ": " : "", message);
@@ -258,10 +260,14 @@ static enum status try_until(struct http *http, CURL *curl, const char *url, con
 		if (status == STATUS_INTERRUPTED)
 			return status;
 		note_state(http, status == STATUS_RETRY, error);
+		/* 404 in the words of a registry counts, too: it may know nothing yet. */
+		if (status == STATUS_OK)
+			atomic_store(&http->accepted, true);
 		if (status != STATUS_RETRY)
 			return status ? error_prefix(error, "schema registry %s", http->description) : status;
 		left = http->retry_max_ms - (clock_steady_ns() - start) / 1000000;
-		if (response->code == 404 && (tries == WRONG_PATH_TRIES || left <= pause)) {
+		if (response->code == 404 && !atomic_load(&http->accepted) &&
+		    (tries == WRONG_PATH_TRIES || left <= pause)) {
 			error->status = STATUS_CONFIG;
 			return error_prefix(error, "schema registry %s", http->description);
 		}
@@ -333,8 +339,19 @@ static enum status http_fetch(struct registry_backend *self, uint32_t schema_id,
 	char path[64], message[240];
 	enum status status;
 
+	/* Four random bytes must not stop the stream: the API's ids are signed, and servers answer a larger
+	 * one as they would a wrong path. */
+	if (schema_id > INT32_MAX)
+		return error_set(error, STATUS_UNKNOWN_SCHEMA, "schema id %u cannot exist in the schema registry "
+				 "%s (schema.registry)", schema_id, http->description);
 	snprintf(path, sizeof path, "/schemas/ids/%u", schema_id);
 	status = request(http, path, NULL, &response, error);
+	if (atomic_load(&http->accepted) && (status == STATUS_UNAVAILABLE ||
+					     (status == STATUS_NO_PERMISSION && response.code == 403))) {
+		/* It answers other questions, so it is about this id: the record is misdirected. */
+		error->status = STATUS_BAD_RECORD;
+		status = error_prefix(error, "schema id %u", schema_id);
+	}
 	if (status)
 		goto cleanup;
 	if (response.code == 404) {
@@ -343,8 +360,8 @@ static enum status http_fetch(struct registry_backend *self, uint32_t schema_id,
 				   http->description, schema_id);
 	} else if (response.code >= 400) {
 		server_message(&response, message, sizeof message);
-		status = error_set(error, STATUS_UNAVAILABLE, "schema registry %s: HTTP %ld for schema id %u: "
-				   "%s", http->description, response.code, schema_id, message);
+		status = error_set(error, STATUS_BAD_RECORD, "schema registry %s: HTTP %ld for schema id %u: %s",
+				   http->description, response.code, schema_id, message);
 	} else {
 		status = schema_of(http, schema_id, &response, json, error);
 	}
@@ -375,8 +392,8 @@ static enum status ask_id(struct http *http, const char *subject, const char *su
 				   "subject %s (HTTP %ld): %s", http->description, subject, response.code,
 				   message);
 	else if (!json_is_integer(id) || json_integer_value(id) < 0 ||
-		 json_integer_value(id) > (json_int_t)UINT32_MAX)
-		status = error_set(error, STATUS_RETRY, "schema registry %s gave an answer without an id "
+		 json_integer_value(id) > INT32_MAX)
+		status = error_set(error, STATUS_RETRY, "schema registry %s gave an answer without a usable id "
 				   "for subject %s", http->description, subject);
 	else
 		*schema_id = (uint32_t)json_integer_value(id);
@@ -538,6 +555,7 @@ enum status registry_http_create(const struct registry_options *options, const a
 							       : REQUEST_TIMEOUT_MS_DEFAULT;
 	http->retry_max_ms = options->retry_max_ms ? options->retry_max_ms : RETRY_MAX_MS_DEFAULT;
 	atomic_init(&http->down, false);
+	atomic_init(&http->accepted, false);
 	pthread_mutex_init(&http->handle_lock, NULL);
 	status = check_file(options->ca_file, "schema.registry.ca_file", error);
 	if (!status)

@@ -235,6 +235,41 @@ START_TEST(schemas_that_are_not_ours)
 }
 END_TEST
 
+/* Once the registry has answered, a refusal of one id is about that id: no record may stop the stream. */
+START_TEST(refusals_of_one_id_are_bad_records)
+{
+	static const struct server_step steps[] = {
+		{403, "{\"error_code\":40301,\"message\":\"denied\"}", 0, 0, NULL},
+		{404, UNKNOWN_ANSWER, 0, 0, NULL},
+		{403, "{\"error_code\":40301,\"message\":\"denied Read on Subject\"}", 0, 0, NULL},
+		{400, "{\"error_code\":400,\"message\":\"bad id\"}", 0, 0, NULL},
+		{422, "{\"error_code\":42201,\"message\":\"odd\"}", 0, 0, NULL},
+		{401, "{}", 0, 0, NULL},
+		{404, "<html/>", 0, 0, NULL},
+	};
+	struct fixture fixture;
+
+	BEGIN(fixture, steps, .retry_max_ms = 300);
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, 1), STATUS_NO_PERMISSION);
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, 2), STATUS_UNKNOWN_SCHEMA);
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, 3), STATUS_BAD_RECORD);
+	ck_has(fixture.error.text, "denied Read on Subject");
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, 4), STATUS_BAD_RECORD);
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, 5), STATUS_BAD_RECORD);
+	/* Credentials that ended, and a path that went away, are not about an id. */
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, 6), STATUS_NO_PERMISSION);
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, 7), STATUS_RETRY);
+	ck_assert_int_ge(requests(&fixture), 7);
+	/* Ids that no registry can hold are not asked for. */
+	int before = requests(&fixture);
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, 0x80000000u), STATUS_UNKNOWN_SCHEMA);
+	ck_assert_int_eq(ask(&fixture, RECORD_ITEM, UINT32_MAX), STATUS_UNKNOWN_SCHEMA);
+	ck_has(fixture.error.text, "schema.registry");
+	ck_assert_int_eq(requests(&fixture), before);
+	end(&fixture);
+}
+END_TEST
+
 START_TEST(huge_answers_are_cut_off)
 {
 	static const struct server_step steps[] = {{200, "{\"schema\":\"", 0, 64u << 20, NULL}};
@@ -325,12 +360,12 @@ END_TEST
 START_TEST(writer_id_refusals)
 {
 	static const struct server_step steps[] = {
-		{200, "{\"subject\":\"a-value\",\"version\":1,\"id\":4294967295}", 0, 0, NULL},
+		{200, "{\"subject\":\"a-value\",\"version\":1,\"id\":2147483647}", 0, 0, NULL},
 		{404, "{\"error_code\":40403}", 0, 0, NULL},
 		{409, "{\"error_code\":409,\"message\":\"reader field x has no default\"}", 0, 0, NULL},
 		{404, "{\"error_code\":40403}", 0, 0, NULL},
 		{403, "{\"error_code\":40301,\"message\":\"read only\"}", 0, 0, NULL},
-		{200, "{\"id\":-1}", 0, 0, NULL},
+		{200, "{\"id\":2147483648}", 0, 0, NULL},
 		{200, "{\"id\":\"seven\"}", 0, 0, NULL},
 	};
 	struct fixture fixture;
@@ -339,7 +374,7 @@ START_TEST(writer_id_refusals)
 
 	BEGIN(fixture, steps, .retry_max_ms = 1000);
 	ck_assert_int_eq(registry_writer_id(fixture.registry, RECORD_ITEM, "a", &id, &fixture.error), STATUS_OK);
-	ck_assert_uint_eq(id, UINT32_MAX);
+	ck_assert_uint_eq(id, INT32_MAX);
 	ck_assert_int_eq(registry_writer_id(fixture.registry, RECORD_ITEM, "b", &id, &fixture.error),
 			 STATUS_INCOMPATIBLE);
 	ck_has(fixture.error.text, "b-value");
@@ -358,7 +393,7 @@ START_TEST(writer_id_refusals)
 	ck_assert_int_eq(registry_writer_id(fixture.registry, RECORD_ITEM, long_topic, &id, &fixture.error),
 			 STATUS_CONFIG);
 	ck_assert_int_eq(requests(&fixture), 7);
-	ck_assert_uint_eq(id, UINT32_MAX);
+	ck_assert_uint_eq(id, INT32_MAX);
 	end(&fixture);
 }
 END_TEST
@@ -484,6 +519,7 @@ int main(void)
 	tcase_add_test(tests, unknown_id_names_the_setting_and_is_remembered);
 	tcase_add_test(tests, wrong_path_is_not_an_unknown_id);
 	tcase_add_test(tests, schemas_that_are_not_ours);
+	tcase_add_test(tests, refusals_of_one_id_are_bad_records);
 	tcase_add_test(tests, huge_answers_are_cut_off);
 	tcase_add_test(tests, credentials_are_sent_and_never_printed);
 	tcase_add_test(tests, redirects_are_not_followed);

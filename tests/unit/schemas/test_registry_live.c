@@ -129,6 +129,7 @@ END_TEST
 
 START_TEST(foreign_and_unknown_schemas)
 {
+	static const uint32_t unknown[] = {0, 99999999, INT32_MAX, 0x80000000u, UINT32_MAX};
 	struct registry *registry = open_registry();
 	const struct codec_plan *plan;
 	struct error error = {0};
@@ -139,8 +140,11 @@ START_TEST(foreign_and_unknown_schemas)
 	ck_assert_int_eq(registry_plan(registry, RECORD_ITEM, id, &plan, &error), STATUS_BAD_RECORD);
 	id = register_schema("proto-value", "PROTOBUF", "syntax = \"proto3\"; message A { string b = 1; }");
 	ck_assert_int_eq(registry_plan(registry, RECORD_ITEM, id, &plan, &error), STATUS_BAD_RECORD);
-	ck_assert_int_eq(registry_plan(registry, RECORD_ITEM, 99999999, &plan, &error), STATUS_UNKNOWN_SCHEMA);
-	ck_assert_ptr_nonnull(strstr(error.text, "schema.registry"));
+	for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+		ck_assert_msg(registry_plan(registry, RECORD_ITEM, unknown[i], &plan, &error) ==
+			      STATUS_UNKNOWN_SCHEMA, "%s", error.text);
+		ck_assert_ptr_nonnull(strstr(error.text, "schema.registry"));
+	}
 	id = register_schema("items2-value", "AVRO",
 			     "{\"type\":\"record\",\"name\":\"item\",\"fields\":[{\"name\":\"n\",\"type\":\"int\"}]}");
 	ck_assert_int_eq(registry_plan(registry, RECORD_ITEM, id, &plan, &error), STATUS_INCOMPATIBLE);
