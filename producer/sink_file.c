@@ -44,7 +44,7 @@ static struct sink_file *sink_of(struct sink *sink)
 
 static enum status open_writer(struct sink_file *sink, enum topic topic, struct error *error)
 {
-	return container_writer_create(sink->paths[topic], topic_record_type(topic), CONTAINER_ZSTANDARD,
+	return container_writer_create(sink->paths[topic], topic_record_type(topic), CONTAINER_DEFLATE,
 				       sink->metadata, sink->metadata_count, sink->force,
 				       &sink->writers[topic], error);
 }
