@@ -222,7 +222,7 @@ START_TEST(any_batch_gives_the_same_bits)
 {
 	struct random_model *model = random_model_create(&shapes[_i], (unsigned)_i + 20);
 	/* A threshold that some pass and some do not, so that compaction happens in the middle. */
-	struct exit_policy policy = policy_every(1, shapes[_i].layers, EXIT_DISCREPANCY, .05);
+	struct exit_policy policy = policy_every(1, shapes[_i].layers, EXIT_DISCREPANCY, .01);
 	fill_requests(shapes[_i].vocabulary);
 	struct engine one = engine_open(&backend_cpu, model, &policy, 1);
 	score_shared(&one, instruction, 20, requests, REQUESTS, ROWS, first);
