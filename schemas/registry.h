@@ -35,8 +35,9 @@ void registry_destroy(struct registry *registry);       /* NULL ok */
 /* The plan from schema_id to our record type; borrowed until registry_destroy(). May block on HTTP,
  * at most retry_max_ms.
  *   dead letter: STATUS_UNKNOWN_SCHEMA (the text names the setting `schema.registry`),
- *     STATUS_BAD_RECORD (the id is that of a schema of another record, of no Avro schema, of one
- *     with references, or one that may not be read: the record is misdirected), STATUS_LIMIT (schemas_max, or a schema over 1 MiB);
+ *     STATUS_BAD_RECORD (the id is that of a schema of another record, of no Avro schema, of one with
+ *     references, or one that may not be read: the record is misdirected), STATUS_LIMIT (schemas_max,
+ *     or a schema over 1 MiB);
  *   STATUS_RETRY: down, in spite of retries; STATUS_INTERRUPTED: registry_cancel();
  *   fatal: STATUS_INCOMPATIBLE (a schema of our record's own name that does not resolve to ours),
  *     STATUS_NO_PERMISSION (credentials), STATUS_CONFIG (wrong address, TLS). */
@@ -53,7 +54,7 @@ enum status registry_writer_id(struct registry *registry, enum record_type type,
 enum status registry_decode(struct registry *registry, enum record_type type, struct text_view message,
 			    struct arena *arena, struct event *out, struct error *error);
 
-/* Calls that block, and all later ones that would, end with STATUS_INTERRUPTED at once (within 0.2 s).
+/* Calls that block, and all later ones that would, end with STATUS_INTERRUPTED within a second.
  * For shutdown; safe in a signal handler. */
 void registry_cancel(struct registry *registry);
 
