@@ -168,6 +168,10 @@ FNR == 1 {
 				   "memory comes from base/mem.h")
 		check_call(code, "rand|srand|random|srandom|drand48|rand_r",
 			   "results must not depend on a hidden state")
+		# The level of the log is set once by main before threads start; a signal flag has no other place.
+		if (code ~ /^\t*static [^(]*(;|=)/ && code !~ /const|_Thread_local|sig_atomic_t|^[^=]*\)/ &&
+		    FILENAME != "base/log.c")
+			report(FNR, "a mutable global; pass an object")
 		check_call(code, "system|popen", "no shell from the program")
 		if (folder != "ops")
 			check_call(code, "exit|_exit|quick_exit|abort", "only main() ends the program")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tidy.sh - checks the rules of the source that a compiler does not: banned calls, who may include whom,
-# file length, first lines, include guards, headers that compile alone, white space, unfinished marks,
+# tidy.sh - checks the rules of the source that a compiler does not: banned calls, globals, who may include
+# whom, file length, first lines, include guards, headers that compile alone, white space, unfinished marks,
 # and nothing of one machine (paths, host names).
 #
 #   ops/tidy.sh            all files that git knows or does not ignore; file:line: what, one a line
@@ -150,6 +150,8 @@ self_test() {
 	plant base/a.c 'hides bad numbers' "${head}/* a */ int a = atoi (b);\n"
 	plant base/a.c 'only main()' "${head}void f(void)\n{\n\texit(1);\n}\n"
 	plant base/a.c 'hidden state' "${head}int a = rand();\n"
+	plant base/a.c 'mutable global' "${head}static int a;\n"
+	plant base/a.c 'mutable global' "${head}int f(void)\n{\n\tstatic char *a = 0;\n"
 	plant base/a.c 'no shell' "${head}int a = system(b);\n"
 	plant base/a.c 'not safe' "${head}int a = strtok(b);\n"
 	plant base/a.c 'the stack' "${head}int a = alloca(b);\n"
@@ -182,6 +184,7 @@ self_test() {
 	# None of these is a fault.
 	printf '/* a.h - malloc(1); atoi(x) */\n#ifndef EXITPOLL_BASE_A_H\n#define EXITPOLL_BASE_A_H\n' >base/a.h
 	printf 'struct a {\n\tvoid (*free)(int);\n};\nint mem_free(int x);     /* free(x) */\n' >>base/a.h
+	printf 'static const int c = 1;\nstatic inline int f(int a) { return a; }\n' >>base/a.h
 	printf 'const char *b = "malloc(1) // rand() http://127.0.0.1";\n#endif\n' >>base/a.h
 	if ! output=$(ops/tidy.sh base/a.h); then
 		echo "tidy.sh: found what is no fault: $output"
