@@ -66,8 +66,6 @@ void kafka_source_destroy(struct source *base)
 	kafka_partitions_free(&source->partitions);
 	for (size_t i = 0; i < TOPICS; i++)
 		mem_free(source->names[i]);
-	mem_free(source->claims[0].positions);
-	mem_free(source->claims[1].positions);
 	mem_free(source->positions);
 	mem_free(source->brokers);
 	mem_free(source->group_id);

@@ -18,11 +18,6 @@ enum { KAFKA_FETCH_MESSAGES = 512 };
 
 enum offset_policy { OFFSET_ERROR, OFFSET_EARLIEST, OFFSET_LATEST };
 
-struct kafka_claim {                    /* offsets given out for one commit */
-	struct position *positions;     /* [count] */
-	size_t count, capacity;
-};
-
 struct source_kafka {
 	struct source source;
 
@@ -71,7 +66,6 @@ struct source_kafka {
 	struct error failure_error;
 
 	rd_kafka_consumer_group_metadata_t *group_metadata;    /* of the last offsets call */
-	struct kafka_claim claims[2];   /* the last two, newest first: see source_offsets() */
 	struct position *positions;     /* [positions_capacity] of the last positions call */
 	size_t positions_capacity;
 };

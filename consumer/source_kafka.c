@@ -353,29 +353,6 @@ static void kafka_answered(struct source *base, struct position position)
 	offsets_answered(self(base)->offsets, position);
 }
 
-/* Remembers what was given out. A claim counts as committed when two more were asked for: the sink then has
- * begun the commit after it, which it does only when this one is known to be done. */
-static enum status remember(struct source_kafka *source, const struct position *positions, size_t count,
-			    struct error *error)
-{
-	struct kafka_claim claim = source->claims[1];
-	void *list = claim.positions;
-
-	offsets_committed(source->offsets, claim.positions, claim.count);
-	claim.count = 0;
-	if (claim.capacity < count) {
-		list = mem_resize_array(list, count, sizeof(*claim.positions));
-		if (!list)
-			return error_set(error, STATUS_NO_MEMORY, "out of memory for offsets");
-		claim = (struct kafka_claim){.positions = list, .capacity = count};
-	}
-	memcpy(claim.positions, positions, count * sizeof(*positions));
-	claim.count = count;
-	source->claims[1] = source->claims[0];
-	source->claims[0] = claim;
-	return STATUS_OK;
-}
-
 static enum status kafka_offsets(struct source *base, struct commit_offsets *out, struct error *error)
 {
 	struct source_kafka *source = self(base);
@@ -383,8 +360,6 @@ static enum status kafka_offsets(struct source *base, struct commit_offsets *out
 	size_t count;
 	enum status status = offsets_prefix(source->offsets, &positions, &count, error);
 
-	if (status == STATUS_OK && count)
-		status = remember(source, positions, count, error);
 	if (status != STATUS_OK)
 		return status;
 	if (source->group_metadata)
@@ -392,9 +367,14 @@ static enum status kafka_offsets(struct source *base, struct commit_offsets *out
 	source->group_metadata = rd_kafka_consumer_group_metadata(source->group);
 	if (!source->group_metadata)
 		return error_set(error, STATUS_INTERNAL, "the consumer has no group");
-	*out = (struct commit_offsets){.positions = count ? source->claims[0].positions : NULL, .count = count,
+	*out = (struct commit_offsets){.positions = positions, .count = count,
 				       .group_metadata = source->group_metadata};
 	return STATUS_OK;
+}
+
+static void kafka_committed(struct source *base, const struct commit_offsets *offsets)
+{
+	offsets_committed(self(base)->offsets, offsets->positions, offsets->count);
 }
 
 static enum status kafka_commit(struct source *base, struct error *error)
@@ -426,7 +406,6 @@ static enum status kafka_resume(struct source *base, struct error *error)
 {
 	struct source_kafka *source = self(base);
 
-	source->claims[0].count = source->claims[1].count = 0;
 	return source->revoke_pending ? kafka_let_go(source, error) : kafka_reread_group(source, true, error);
 }
 
@@ -467,6 +446,7 @@ const struct source_class kafka_source_class = {
 	.poll = kafka_poll,
 	.answered = kafka_answered,
 	.offsets = kafka_offsets,
+	.committed = kafka_committed,
 	.resume_from_committed = kafka_resume,
 	.positions = kafka_positions,
 	.oldest_unanswered_ms = kafka_oldest,
