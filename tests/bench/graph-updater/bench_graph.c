@@ -1,0 +1,286 @@
+/* bench_graph.c - what keeping the graph fresh costs, against computing it anew; verified, then timed.
+ *
+ * Gowalla's 810,128 edges in a seeded random order with seeded times: all but the newest are the graph
+ * that is there, the newest are the events that are timed (arguments: how many, and which tau). One
+ * writer thread. Without the data: a generated graph of the same size and skew. */
+#include "base/clock.h"
+#include "graph-updater/gcn_internal.h"
+#include "graph-updater/gcn_reference.h"
+#include "graph-updater/nearest.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FLUSH_EVENTS = 256, TOP = 10, PROBES = 500 };
+
+struct pair { uint32_t user, item; };
+
+struct world {
+	struct user_ids users;
+	struct item_ids items;
+	struct tombstones *tombstones;
+	struct graph *graph;
+	struct gcn *gcn;
+	struct gcn_options options;
+};
+
+static uint64_t random_state = 20261124;
+
+static uint32_t random_below(uint32_t n)
+{
+	uint64_t z = random_state += 0x9e3779b97f4a7c15;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return (uint32_t)(((z ^ z >> 31) >> 32) * n >> 32);
+}
+
+static struct pair *load_pairs(size_t *count)
+{
+	struct pair *pairs = malloc(1000000 * sizeof *pairs);
+	FILE *table = popen("xz -dc " TEST_SHARED_DIR "/data/gowalla/train.tsv.xz 2>/dev/null", "r");
+	char line[256];
+
+	*count = 0;
+	while (table && *count < 1000000 && fgets(line, sizeof line, table))
+		if (sscanf(line, "%u %u", &pairs[*count].user, &pairs[*count].item) == 2)
+			++*count;
+	if (table)
+		pclose(table);
+	if (*count) {
+		printf("data: gowalla, %zu edges\n", *count);
+	} else {
+		printf("data: generated (no gowalla), 810128 pairs drawn\n");
+		for (; *count < 810128; ++*count) {
+			uint64_t u = random_below(29858), i = random_below(40981);
+			pairs[*count] = (struct pair){(uint32_t)(u * random_below(29858) / 29858),
+						      (uint32_t)(i * random_below(40981) / 40981)};
+		}
+	}
+	for (size_t n = *count - 1; n > 0; n--) {
+		size_t other = random_below((uint32_t)n + 1);
+		struct pair swap = pairs[n];
+		pairs[n] = pairs[other];
+		pairs[other] = swap;
+	}
+	return pairs;
+}
+
+static void must(enum status status, const struct error *error)
+{
+	if (status) {
+		fprintf(stderr, "%s: %s\n", status_name(status), error->text);
+		exit(1);
+	}
+}
+
+static struct world create(double threshold)
+{
+	struct world world = {{0}, {0}, NULL, NULL, NULL, {0}};
+	struct error error = {0};
+	struct graph_options graph = {.users_max = 1000000, .items_max = 1000000, .edges_max = 100000000,
+				      .rating_min = 1, .rating_max = 5};
+
+	must(ids_create("users", 1000000, 0, &world.users.table, &error), &error);
+	must(ids_create("items", 1000000, 0, &world.items.table, &error), &error);
+	must(tombstones_create(0, 1000000, &world.tombstones, &error), &error);
+	graph.users = world.users;
+	graph.items = world.items;
+	graph.tombstones = world.tombstones;
+	must(graph_create(&graph, &world.graph, &error), &error);
+	world.options = (struct gcn_options){.dimensions = 64, .layers = 3, .threshold = threshold,
+					     .users_max = 1000000, .items_max = 1000000, .users = world.users,
+					     .items = world.items, .graph = world.graph};
+	must(gcn_create(&world.options, &world.gcn, &error), &error);
+	must(graph_listen(world.graph, gcn_listener(world.gcn), &error), &error);
+	return world;
+}
+
+static void destroy(struct world *world)
+{
+	gcn_destroy(world->gcn);
+	graph_destroy(world->graph);
+	tombstones_destroy(world->tombstones);
+	ids_destroy(world->items.table);
+	ids_destroy(world->users.table);
+}
+
+static void apply(struct world *world, struct pair pair, int64_t time_ms)
+{
+	char user[16], item[16];
+	struct interaction_event event = {.kind = KIND_CLICK, .event_time_ms = time_ms};
+	struct error error = {0};
+	enum graph_effect effect;
+
+	event.user_id = (struct text_view){user, (size_t)snprintf(user, sizeof user, "%u", pair.user)};
+	event.item_id = (struct text_view){item, (size_t)snprintf(item, sizeof item, "%u", pair.item)};
+	must(graph_apply(world->graph, &event, time_ms, &effect, &error), &error);
+}
+
+static void flush(struct world *world)
+{
+	struct error error = {0};
+
+	must(gcn_flush(world->gcn, &error), &error);
+}
+
+static double milliseconds_since(int64_t start_ns)
+{
+	return (double)(clock_steady_ns() - start_ns) / 1e6;
+}
+
+/* Share of each probe's exact top ten that this world's top ten has. */
+static double overlap(const struct world *exact, const struct world *world)
+{
+	struct neighbour want[TOP], have[TOP];
+	size_t shared = 0, total = 0;
+
+	for (uint32_t p = 0; p < PROBES; p++) {
+		uint32_t user = random_below(ids_end(exact->users.table));
+		struct nearest_query first = {{user}, TOP, want, 0}, second = {{user}, TOP, have, 0};
+		if (!gcn_user_embedding(exact->gcn, (struct user_id){user}))
+			continue;
+		nearest_search(exact->gcn, exact->users, &first, 1);
+		nearest_search(world->gcn, world->users, &second, 1);
+		for (uint32_t a = 0; a < first.count; a++)
+			for (uint32_t b = 0; b < second.count; b++)
+				shared += want[a].user.v == have[b].user.v;     /* equal order of arrival: equal ids */
+		total += first.count;
+	}
+	return total ? (double)shared / (double)total : 0;
+}
+
+static bool equals_reference(const struct world *world, const struct gcn_reference *reference)
+{
+	for (uint32_t u = 0; u < ids_end(world->users.table); u++) {
+		const int16_t *have = gcn_user_hidden(world->gcn, 3, (struct user_id){u});
+		if (gcn_user_degree(world->gcn, (struct user_id){u}) &&
+		    memcmp(have, gcn_reference_user(reference, 3, (struct user_id){u}), 64 * sizeof *have))
+			return false;
+	}
+	return true;
+}
+
+static int compare_doubles(const void *left, const void *right)
+{
+	double a = *(const double *)left, b = *(const double *)right;
+
+	return (a > b) - (a < b);
+}
+
+/* Events alone, each with its own flush: the tail. */
+static void time_single_events(struct world *world, const struct pair *pairs, size_t count, int64_t time_ms)
+{
+	double *each = malloc(count * sizeof *each);
+
+	for (size_t n = 0; n < count; n++) {
+		int64_t start_ns = clock_steady_ns();
+		apply(world, pairs[n], time_ms + (int64_t)n);
+		flush(world);
+		each[n] = (double)(clock_steady_ns() - start_ns) / 1e3;
+	}
+	qsort(each, count, sizeof *each, compare_doubles);
+	printf("  flushed one by one: p50 %.1f us, p99 %.1f us, max %.0f us\n", each[count / 2],
+	       each[count * 99 / 100], each[count - 1]);
+	free(each);
+}
+
+static void time_nearest(const struct world *world)
+{
+	static struct neighbour found[32][TOP];
+	struct nearest_query queries[32];
+	int64_t start_ns;
+	uint32_t rounds = 20;
+
+	for (uint32_t q = 0; q < 32; q++)
+		queries[q] = (struct nearest_query){{random_below(ids_count(world->users.table))}, TOP, found[q], 0};
+	start_ns = clock_steady_ns();
+	for (uint32_t r = 0; r < rounds; r++)
+		for (uint32_t q = 0; q < 32; q++)
+			nearest_search(world->gcn, world->users, &queries[q], 1);
+	printf("nearest users, %u x 64, top %d: %.1f us per single query", ids_count(world->users.table), TOP,
+	       1e3 * milliseconds_since(start_ns) / rounds / 32);
+	start_ns = clock_steady_ns();
+	for (uint32_t r = 0; r < rounds; r++)
+		nearest_search(world->gcn, world->users, queries, 32);
+	printf(", %.1f us in batches of 32\n", 1e3 * milliseconds_since(start_ns) / rounds / 32);
+}
+
+int main(int argc, char **argv)
+{
+	size_t count, timed = argc > 1 ? strtoul(argv[1], NULL, 10) : 40000, singles = 4000;
+	struct pair *pairs = load_pairs(&count);
+	static const double thresholds[] = {0, 0.03};
+	struct world worlds[2];
+	double event_us[2], full_ms = 1e30;
+	struct error error = {0};
+
+	if (timed + singles > count / 2)
+		timed = count / 2 - singles;
+	for (int t = 0; t < 2; t++) {
+		struct world *world = &worlds[t];
+		struct gcn_stats before, after;
+		double flush_ms = 0;
+		int64_t start_ns = clock_steady_ns(), one_ns;
+		*world = create(thresholds[t]);
+		for (size_t n = 0; n < count - timed - singles; n++)
+			apply(world, pairs[n], (int64_t)n);
+		flush(world);
+		printf("tau %.2f: %zu edges built in %.0f ms\n", thresholds[t], count - timed - singles,
+		       milliseconds_since(start_ns));
+		before = gcn_get_stats(world->gcn);
+		start_ns = clock_steady_ns();
+		for (size_t n = count - timed - singles; n < count - singles; n++) {
+			apply(world, pairs[n], (int64_t)n);
+			if (n % FLUSH_EVENTS == FLUSH_EVENTS - 1) {
+				one_ns = clock_steady_ns();
+				flush(world);
+				flush_ms += milliseconds_since(one_ns);
+			}
+		}
+		flush(world);
+		event_us[t] = 1e3 * milliseconds_since(start_ns) / (double)timed;
+		after = gcn_get_stats(world->gcn);
+		printf("  %zu events, flushed every %d: %.2f us per event (%.0f/s), of it %.2f us in flushes; %.2f pushes, "
+		       "%.1f rows added to per event\n", timed, (int)FLUSH_EVENTS, event_us[t], 1e6 / event_us[t],
+		       1e3 * flush_ms / (double)timed, (double)(after.pushes - before.pushes) / (double)timed,
+		       (double)(after.push_edges - before.push_edges) / (double)timed);
+		time_single_events(world, pairs + count - singles, singles, (int64_t)count);
+		must(gcn_check(world->gcn, &error), &error);
+	}
+	for (uint32_t threads = 1; threads <= 2; threads++) {
+		struct gcn_reference *reference;
+		double ms = 1e30;
+		bool equal = false;
+		for (int round = 0; round < 3; round++) {
+			int64_t start_ns = clock_steady_ns();
+			must(gcn_reference_create(&worlds[0].options, threads, &reference, &error), &error);
+			if (milliseconds_since(start_ns) < ms)
+				ms = milliseconds_since(start_ns);
+			equal = equals_reference(&worlds[0], reference);
+			gcn_reference_destroy(reference);
+			if (!equal)
+				break;
+		}
+		printf("full recomputation, %u thread%s: %.1f ms; tau 0 equals it: %s\n", threads, threads > 1 ? "s" : "", ms,
+		       equal ? "yes, bit for bit" : "NO");
+		if (!equal)
+			return 1;
+		if (ms < full_ms)
+			full_ms = ms;
+	}
+	printf("full / event: %.0fx at tau 0, %.0fx at tau 0.03; top-%d overlap at tau 0.03: %.3f\n",
+	       1e3 * full_ms / event_us[0], 1e3 * full_ms / event_us[1], (int)TOP, overlap(&worlds[0], &worlds[1]));
+	time_nearest(&worlds[0]);
+	printf("memory: graph %.1f bytes per edge, embeddings %.0f bytes per node, ids %.0f bytes each\n",
+	       (double)graph_memory(worlds[0].graph) / (double)graph_get_counts(worlds[0].graph).edges,
+	       (double)gcn_get_stats(worlds[0].gcn).memory_bytes /
+	       (ids_count(worlds[0].users.table) + ids_count(worlds[0].items.table)),
+	       (double)(ids_memory(worlds[0].users.table) + ids_memory(worlds[0].items.table)) /
+	       (ids_count(worlds[0].users.table) + ids_count(worlds[0].items.table)));
+	destroy(&worlds[0]);
+	destroy(&worlds[1]);
+	free(pairs);
+	return 0;
+}
