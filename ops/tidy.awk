@@ -58,6 +58,8 @@ function check_include(line,    path, target) {
 		path = substr(line, RSTART + 1, RLENGTH - 2)
 		target = path
 		sub(/\/.*/, "", target)
+		if (!production && (path !~ /\// || path ~ /^\.\.\//))
+			return          # a test's helper beside it; the compiler finds it or not
 		if (path !~ /\// || path ~ /(^|\/)\.\.?\//)
 			report(FNR, "write \"" path "\" from the root of the repository")
 		else if ((getline ignored < path) < 0)

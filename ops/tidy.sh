@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# tidy.sh - checks the rules of the source that a compiler does not: banned calls, globals, who may include
-# whom, file length, first lines, include guards, headers that compile alone, white space, unfinished marks,
-# and nothing of one machine (paths, host names).
+# tidy.sh - checks the rules of the source that a compiler does not: banned calls, globals, who may
+# include whom, file length, first lines, include guards, headers that compile alone, white space,
+# unfinished marks, and nothing of one machine (paths, host names).
 #
 #   ops/tidy.sh            all files that git knows or does not ignore; file:line: what, one a line
 #   ops/tidy.sh FILE...    only these (paths from the repository's root)
@@ -71,6 +71,7 @@ check_headers() {
 		name=$(printf %s "$header" | tr / _)
 		if ! printf "#include \"%s\"\n#include \"%s\"\n" "$header" "$header" |
 			"${CC:-cc}" -std=c11 -D_GNU_SOURCE -DEXITPOLL_KAFKA=1 -DEXITPOLL_VERSION=\"x\" -I. "$@" \
+			-DTEST_SHARED_DIR=\"x\" -DTEST_SOURCE_DIR=\"x\" \
 			-Wall -Wextra -Werror -fsyntax-only -x c - 2>"$work/$name.err"; then
 			printf "%s:1: does not compile alone: %s\n" "$header" \
 				"$(grep -m 1 -E "error" "$work/$name.err")" >"$work/$name.out"
@@ -159,7 +160,7 @@ self_test() {
 	plant base/a.c 'end of the line' "${head}int a; \n"
 	plant base/a.c 'indent with tabs' "${head}    int a;\n"
 	plant base/a.c 'before a tab' "${head}int a; \t/* b */\n"
-	plant base/a.c 'columns' "${head}$(printf '%0112d' 0)\n"
+	plant base/a.c 'columns' "${head}$(printf '%0121d' 0)\n"
 	plant base/a.c 'carriage' "${head}int a;\r\n"
 	plant base/a.c 'no newline' "${head}int a;"
 	plant base/a.c 'empty lines' "${head}int a;\n\n"
