@@ -2,7 +2,8 @@
  * impression, under late, re-ordered, repeated and removed events, erased users, changed and deleted
  * catalog entries. Three updaters see the same events:
  *   A            the one compared with the naive computation
- *   B            other internal ids, and neighbours prepared at random moments: every bit as A
+ *   B            other internal ids, neighbours prepared at random moments, now and then saved and replaced
+ *                by one that is restored: every bit as A
  *   C            other flush boundaries: every bit as A but for what comes from the embeddings
  * Seeds are printed; argv[1] gives one. */
 #include "graph-updater/updater_internal.h"
@@ -394,6 +395,27 @@ static struct updater *create(uint64_t id_seed, uint32_t flush_events, bool view
 	return updater;
 }
 
+/* The updater goes on as another one that has read its snapshot. */
+static struct updater *restored(struct updater *updater, struct updater *fresh)
+{
+	char folder[] = "/tmp/exitpoll-enrich-XXXXXX", command[64];
+	const struct position *positions;
+	size_t count;
+	enum status status;
+
+	MUST(mkdtemp(folder));
+	status = updater_save(updater, folder, NULL, 0, INT64_MAX, &error);
+	if (!status)
+		status = updater_restore(fresh, folder, INT64_MAX, &positions, &count, &error);
+	if (status)
+		fprintf(stderr, "%s\n", error.text);
+	MUST(status == STATUS_OK);
+	snprintf(command, sizeof command, "rm -r %s", folder);
+	MUST(system(command) == 0);
+	updater_destroy(updater);
+	return fresh;
+}
+
 static void round_of(uint64_t seed, bool view_edges, bool both_sides)
 {
 	struct updater *updaters[3];
@@ -437,6 +459,8 @@ static void round_of(uint64_t seed, bool view_edges, bool both_sides)
 				ids[i] = text_of(naive.user[below(NAIVE_USERS)]);
 			updater_prepare(updaters[1], ids, count);
 		}
+		if (step % 701 == 700)
+			updaters[1] = restored(updaters[1], create(seed + (uint64_t)step, 7, view_edges, both_sides));
 		if (step % IMPRESSION_EVERY == 0)
 			impress(updaters, arenas, below(4) ? clock : now - 1000 * (int64_t)below(200), clock,
 				step + 1);

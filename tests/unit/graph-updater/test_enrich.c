@@ -477,6 +477,48 @@ START_TEST(options_out_of_bounds_are_refused)
 }
 END_TEST
 
+/* Creation and events with every allocation failing in turn: a clean refusal, nothing lost. */
+START_TEST(memory_that_ends_is_said)
+{
+	static const char *const attributes[] = {"brand"};
+	struct attribute attribute = {TEXT_LITERAL("brand"), TEXT_LITERAL("x|y|z")};
+	struct event item = {.type = RECORD_ITEM, .item = {
+		.item_id = TEXT_LITERAL("A"), .title = TEXT_LITERAL("some words for a title"),
+		.attributes = &attribute, .attributes_count = 1,
+	}};
+	struct updater_options options;
+	enum status status = STATUS_NO_MEMORY;
+	long successes = 0;
+
+	updater_options_defaults(&options);
+	options.users_max = options.items_max = 1024;
+	options.edges_max = 1024;
+	options.attributes = attributes;
+	options.attributes_count = 1;
+	for (; status; successes++) {
+		ck_assert_int_lt(successes, 1000);
+		mem_fail_after(successes);
+		status = updater_create(&options, &updater, &error);
+		mem_fail_after(-1);
+		ck_assert(status == STATUS_OK || status == STATUS_NO_MEMORY);
+	}
+	ck_assert_int_gt(successes, 20);
+	updater_destroy(updater);
+	/* A failed event is fatal for the updater, but it can still be destroyed. */
+	status = STATUS_NO_MEMORY;
+	for (successes = 0; status; successes++) {
+		ck_assert_int_lt(successes, 1000);
+		ck_assert_int_eq(updater_create(&options, &updater, &error), STATUS_OK);
+		mem_fail_after(successes);
+		status = updater_apply(updater, &item, &error);
+		mem_fail_after(-1);
+		ck_assert(status == STATUS_OK || status == STATUS_NO_MEMORY);
+		updater_destroy(updater);
+	}
+	ck_assert_int_gt(successes, 5);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("enrich");
@@ -494,6 +536,7 @@ int main(void)
 	tcase_add_test(tests, ten_thousand_candidates_fit_a_record);
 	tcase_add_test(tests, names_say_what_the_numbers_are);
 	tcase_add_test(tests, options_out_of_bounds_are_refused);
+	tcase_add_test(tests, memory_that_ends_is_said);
 	suite_add_tcase(suite, tests);
 	SRunner *runner = srunner_create(suite);
 	srunner_set_fork_status(runner, CK_NOFORK);
