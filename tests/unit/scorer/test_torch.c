@@ -84,7 +84,9 @@ static struct bytes archive(const void *pickle, size_t pickle_size, size_t stora
 	return zip;
 }
 
-static enum status parse(const struct bytes *zip, struct tensor_table *table, struct error *error)
+/* `window`: the bytes that the one tensor must have, or NULL. */
+static enum status parse(const struct bytes *zip, const char *window, struct tensor_table *table,
+			 struct error *error)
 {
 	/* Exactly as large as it is, so that a sanitizer sees a read behind it. */
 	static struct mapped_file file;
@@ -99,8 +101,8 @@ static enum status parse(const struct bytes *zip, struct tensor_table *table, st
 	status = torch_zip_parse(&file, table, error);
 	if (status == STATUS_OK)
 		ck_assert_int_eq(tensor_table_seal(table, error), STATUS_OK);
-	if (status == STATUS_OK && table->count == 1 && table->tensors[0].bytes == 12)
-		ck_assert_mem_eq(table->tensors[0].data, "\2\3\4\5\6\7\10\11\12\13\14\15", 12);
+	if (status == STATUS_OK && window)
+		ck_assert_mem_eq(table->tensors[0].data, window, table->tensors[0].bytes);
 	mem_free(exact.at);
 	return status;
 }
@@ -111,7 +113,7 @@ START_TEST(reads_a_window)
 	struct tensor_table table;
 	struct error error = {0};
 
-	ck_assert_msg(parse(&zip, &table, &error) == STATUS_OK, "%s", error.text);
+	ck_assert_msg(parse(&zip, "\2\3\4\5\6\7\10\11\12\13\14\15", &table, &error) == STATUS_OK, "%s", error.text);
 	ck_assert_uint_eq(table.count, 1);
 	ck_assert_str_eq(table.tensors[0].name, "w");
 	ck_assert_int_eq(table.tensors[0].type, TENSOR_F16);
@@ -162,7 +164,7 @@ START_TEST(machine_refuses)
 	struct tensor_table table;
 	struct error error = {0};
 
-	ck_assert_int_eq(parse(&zip, &table, &error), STATUS_CORRUPT);
+	ck_assert_int_eq(parse(&zip, NULL, &table, &error), STATUS_CORRUPT);
 	ck_assert_msg(strstr(error.text, cases[_i].reason), "%s: %s", cases[_i].reason, error.text);
 	tensor_table_destroy(&table);
 	mem_free(zip.at);
@@ -174,7 +176,7 @@ static void expect(struct bytes zip, enum status status, const char *reason)
 	struct tensor_table table;
 	struct error error = {0};
 
-	ck_assert_msg(parse(&zip, &table, &error) == status, "%s: %s", reason, error.text);
+	ck_assert_msg(parse(&zip, NULL, &table, &error) == status, "%s: %s", reason, error.text);
 	ck_assert_msg(strstr(error.text, reason), "%s: %s", reason, error.text);
 	tensor_table_destroy(&table);
 	mem_free(zip.at);
@@ -223,16 +225,13 @@ START_TEST(damage_does_no_harm)
 
 	for (size_t size = 1; size < zip.size; size++) {
 		struct bytes part = {zip.at, size, size};
-		ck_assert_int_eq(parse(&part, &table, &error), STATUS_CORRUPT);
+		ck_assert_int_eq(parse(&part, NULL, &table, &error), STATUS_CORRUPT);
 		tensor_table_destroy(&table);
 	}
 	for (size_t i = 0; i < zip.size; i++) {
 		for (int bit = 0; bit < 8; bit++) {
-			/* The window's bytes are compared on success, so leave the storage alone. */
-			if (i > pickle.size + 40 && i < pickle.size + 110)
-				continue;
 			zip.at[i] ^= (uint8_t)(1u << bit);
-			status = parse(&zip, &table, &error);
+			status = parse(&zip, NULL, &table, &error);
 			ck_assert(status == STATUS_OK || status == STATUS_CORRUPT || status == STATUS_UNSUPPORTED);
 			tensor_table_destroy(&table);
 			zip.at[i] ^= (uint8_t)(1u << bit);
