@@ -94,6 +94,33 @@ static inline void naive_interaction(struct naive *naive, int user, int item, co
 	}
 }
 
+/* Of more than edges_max edges the oldest go, by (time, user id, item id). */
+static inline void naive_evict(struct naive *naive, int edges_max)
+{
+	for (;;) {
+		int count = 0, user = -1, item = -1;
+		for (int u = 0; u < NAIVE_USERS; u++)
+			for (int i = 0; i < NAIVE_ITEMS; i++) {
+				const struct naive_edge *edge = &naive->edge[u][i];
+				int64_t oldest = user < 0 ? INT64_MAX : naive->edge[user][item].time;
+				int order;
+				if (!edge->there)
+					continue;
+				count++;
+				order = user < 0 ? -1 : strcmp(naive->user[u], naive->user[user]);
+				if (!order)
+					order = strcmp(naive->item[i], naive->item[item]);
+				if (edge->time < oldest || (edge->time == oldest && order < 0)) {
+					user = u;
+					item = i;
+				}
+			}
+		if (count <= edges_max)
+			return;
+		naive->edge[user][item].there = false;
+	}
+}
+
 static inline double naive_response(const struct naive_edge *edge)
 {
 	double place;

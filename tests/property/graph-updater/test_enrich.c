@@ -1,5 +1,5 @@
 /* test_enrich.c - requests against naive ones, computed straight from the list of edges as of each
- * impression, under late, re-ordered, repeated and removed events, erased users, changed and deleted
+ * impression, under late, re-ordered, repeated, removed and evicted events, erased users, changed and deleted
  * catalog entries. Three updaters see the same events:
  *   A            the one compared with the naive computation
  *   B            other internal ids, neighbours prepared at random moments, now and then saved and replaced
@@ -36,6 +36,7 @@ struct logged {
 };
 static struct logged events[LOG_MAX];
 static int events_count;
+static int edges_max;
 
 static const char *const word[] = {"red", "Blue", "CREAM", "brush", "nail", "polish", "set", "men", "gel", "oil"};
 
@@ -98,6 +99,7 @@ static void apply_naive(const struct logged *event)
 	for (int i = 0; i < NAIVE_ITEMS; i++)
 		if (event->item < 0 || event->item == i)
 			naive_interaction(&naive, event->user, i, &event->edge);
+	naive_evict(&naive, edges_max);
 }
 
 static void apply(struct updater *updater, const struct logged *event)
@@ -379,7 +381,7 @@ static struct updater *create(uint64_t id_seed, uint32_t flush_events, bool view
 	options.id_seed = id_seed;
 	options.flush_events = flush_events;
 	options.users_max = options.items_max = 4096;
-	options.edges_max = 1 << 20;
+	options.edges_max = (uint64_t)edges_max;
 	options.history_max = HISTORY;
 	options.examples_max = EXAMPLES;
 	options.example_history_max = EXAMPLE_HISTORY;
@@ -416,13 +418,15 @@ static struct updater *restored(struct updater *updater, struct updater *fresh)
 	return fresh;
 }
 
-static void round_of(uint64_t seed, bool view_edges, bool both_sides)
+static void round_of(uint64_t seed, bool view_edges, bool both_sides, bool evict)
 {
 	struct updater *updaters[3];
 	struct arena *arenas[3];
 	int64_t now = 1000000000, clock = INT64_MIN;
 
-	printf("seed %llu, view edges %d, both sides %d\n", (unsigned long long)seed, view_edges, both_sides);
+	printf("seed %llu, view edges %d, both sides %d, eviction %d\n", (unsigned long long)seed, view_edges,
+	       both_sides, evict);
+	edges_max = evict ? 400 : 1 << 20;
 	state = seed;
 	events_count = 0;
 	naive_init(&naive);
@@ -476,6 +480,6 @@ int main(int argc, char **argv)
 	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 20261124;
 
 	for (int round = 0; round < ROUNDS; round++)
-		round_of(seed + (uint64_t)round, round % 3 == 1, round % 3 == 2);
+		round_of(seed + (uint64_t)round, round % 3 == 1, round % 3 == 2, round % 4 == 3);
 	return 0;
 }
