@@ -206,13 +206,13 @@ enum status kafka_let_go(struct source_kafka *source, struct error *error)
 	return STATUS_OK;
 }
 
-static enum status partition_count(struct source_kafka *source, enum topic topic, int32_t *count,
-				   struct error *error)
+static enum status partition_count(struct source_kafka *source, rd_kafka_t *client, enum topic topic,
+				   int32_t *count, struct error *error)
 {
-	rd_kafka_topic_t *handle = rd_kafka_topic_new(source->watch, source->names[topic], NULL);
+	rd_kafka_topic_t *handle = rd_kafka_topic_new(client, source->names[topic], NULL);
 	const struct rd_kafka_metadata *metadata = NULL;
 	enum status status = STATUS_OK;
-	rd_kafka_resp_err_t code = rd_kafka_metadata(source->watch, 0, handle, &metadata, ASK_MS);
+	rd_kafka_resp_err_t code = rd_kafka_metadata(client, 0, handle, &metadata, ASK_MS);
 
 	if (code) {
 		status = kafka_error(source, code, source->names[topic], NULL, error);
@@ -235,12 +235,12 @@ static enum status partition_count(struct source_kafka *source, enum topic topic
 enum status kafka_check_topics(struct source_kafka *source, struct error *error)
 {
 	int32_t count;
-	enum status status = partition_count(source, group_topic(source), &count, error);
+	enum status status = partition_count(source, source->watch, group_topic(source), &count, error);
 
 	if (status == STATUS_OK && source->read_graph)
-		status = partition_count(source, TOPIC_ITEMS, &count, error);
+		status = partition_count(source, source->watch, TOPIC_ITEMS, &count, error);
 	if (status == STATUS_OK && source->read_graph)
-		status = partition_count(source, TOPIC_INTERACTIONS, &count, error);
+		status = partition_count(source, source->watch, TOPIC_INTERACTIONS, &count, error);
 	return status;
 }
 
@@ -257,7 +257,7 @@ static enum status assign_topic(struct source_kafka *source, enum topic topic, c
 {
 	const char *name = source->names[topic];
 	int32_t partitions = 0;
-	enum status status = partition_count(source, topic, &partitions, error);
+	enum status status = partition_count(source, source->watch, topic, &partitions, error);
 
 	for (size_t i = 0; status == STATUS_OK && i < count; i++)
 		if (positions[i].topic == topic && positions[i].partition >= partitions &&
@@ -285,7 +285,8 @@ enum status kafka_assign_graph(struct source_kafka *source, const struct positio
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
 	rd_kafka_resp_err_t code;
-	enum status status = STATUS_OK;
+	int32_t partitions;
+	enum status status;
 
 	rd_kafka_assign(source->graph, NULL);
 	drop_partitions(source, false);
@@ -297,6 +298,11 @@ enum status kafka_assign_graph(struct source_kafka *source, const struct positio
 		if (code)
 			status = kafka_error(source, code, "reading items and interactions", NULL, error);
 	}
+	/* Asking through the same client tells it the leaders now; by itself it asks up to a second later. */
+	if (status == STATUS_OK)
+		status = partition_count(source, source->graph, TOPIC_ITEMS, &partitions, error);
+	if (status == STATUS_OK)
+		status = partition_count(source, source->graph, TOPIC_INTERACTIONS, &partitions, error);
 	rd_kafka_topic_partition_list_destroy(list);
 	return status;
 }

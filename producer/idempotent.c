@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "producer/producer_conf.h"
+#include "producer/producer_topics.h"
 
 #include <stdio.h>
 
@@ -20,6 +21,7 @@ enum {
 struct idempotent {
 	struct producer_conf conf;
 	rd_kafka_t *client;
+	struct producer_topics topics;
 	uint64_t produced, failed;
 	bool dropping;
 	char reason[256];               /* of the first failure */
@@ -71,18 +73,22 @@ void idempotent_destroy(struct idempotent *producer)
 		return;
 	producer->dropping = true;
 	rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+	producer_topics_release(&producer->topics);
 	rd_kafka_destroy(producer->client);
 	mem_free(producer);
 }
 
 enum status idempotent_produce(struct idempotent *producer, struct outgoing *message, struct error *error)
 {
+	rd_kafka_topic_t *topic = producer_topic(&producer->topics, producer->client, message->topic);
 	int64_t deadline = 0;
-	enum status status;
+	enum status status = STATUS_OK;
 
-	for (;;) {
+	if (!topic)
+		status = error_set(error, STATUS_INTERNAL, "topic %s cannot be produced to", message->topic);
+	while (status == STATUS_OK) {
 		rd_kafka_resp_err_t code = rd_kafka_producev(
-			producer->client, RD_KAFKA_V_TOPIC(message->topic),
+			producer->client, RD_KAFKA_V_RKT(topic),
 			RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
 			RD_KAFKA_V_VALUE((void *)message->value, message->value_size),
 			RD_KAFKA_V_KEY(message->key, message->key_size),
@@ -103,7 +109,6 @@ enum status idempotent_produce(struct idempotent *producer, struct outgoing *mes
 		status = code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? STATUS_LIMIT : STATUS_RETRY;
 		error_set(error, status, "cannot produce %zu bytes to %s: %s", message->value_size, message->topic,
 			  rd_kafka_err2str(code));
-		break;
 	}
 	if (message->headers)
 		rd_kafka_headers_destroy(message->headers);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "producer/producer_conf.h"
+#include "producer/producer_topics.h"
 
 #include <string.h>
 #include <time.h>
@@ -26,6 +27,7 @@ struct transactional {
 	struct producer_conf conf;
 	char *id;
 	rd_kafka_t *client;             /* NULL: has to be started anew */
+	struct producer_topics topics;  /* of `client` */
 	bool open;
 	int64_t begun_ns;
 	unsigned produced;
@@ -99,6 +101,7 @@ static void stop_client(struct transactional *producer)
 	/* What is still queued must not be sent by the destroy: its transaction is not ours any more. */
 	rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
 		       RD_KAFKA_PURGE_F_NON_BLOCKING);
+	producer_topics_release(&producer->topics);
 	rd_kafka_destroy(producer->client);
 	producer->client = NULL;
 	producer->open = false;
@@ -222,14 +225,17 @@ enum status transactional_begin(struct transactional *producer, struct error *er
 enum status transactional_produce(struct transactional *producer, struct outgoing *message,
 				  struct error *error)
 {
+	rd_kafka_topic_t *topic = NULL;
 	int64_t deadline = 0;
 	enum status status = STATUS_OK;
 
 	if (!producer->open)
 		status = transactional_begin(producer, error);
+	if (status == STATUS_OK && !(topic = producer_topic(&producer->topics, producer->client, message->topic)))
+		status = error_set(error, STATUS_INTERNAL, "topic %s cannot be produced to", message->topic);
 	while (status == STATUS_OK) {
 		rd_kafka_vu_t fields[] = {
-			{.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = message->topic},
+			{.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic},
 			{.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
 			{.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {(void *)message->value, message->value_size}},
 			{.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {(void *)message->key, message->key_size}},
