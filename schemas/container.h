@@ -30,7 +30,8 @@ enum status container_writer_close(struct container_writer **writer, struct erro
 void container_writer_abort(struct container_writer **writer);  /* removes the .part file; NULL ok */
 
 struct container_reader;
-/* Blocks of up to 64 MiB are held in memory. Any writer schema that resolves to `type`. STATUS_NO_INPUT, STATUS_CORRUPT (file, byte, reason),
+/* Any writer schema that resolves to `type`; blocks of up to 64 MiB are held in memory.
+ * STATUS_NO_INPUT, STATUS_CORRUPT (file, byte, reason),
  * STATUS_INCOMPATIBLE, STATUS_UNSUPPORTED (another block codec). */
 enum status container_reader_open(const char *path, enum record_type type,
 				  struct container_reader **out, struct error *error);
@@ -50,7 +51,8 @@ const char *container_reader_schema(const struct container_reader *reader);
  * one is, so give the arena room for a whole record before each call. */
 enum status container_read(struct container_reader *reader, struct arena *arena, struct event *out,
 			   bool *end, struct error *error);
-uint64_t container_reader_records(const struct container_reader *reader);       /* passed so far, lost ones too: the number of the next record, from 0 */
+/* Passed so far, lost ones too: the number of the next record, from 0. */
+uint64_t container_reader_records(const struct container_reader *reader);
 uint64_t container_reader_byte(const struct container_reader *reader);          /* of the current block */
 uint64_t container_reader_size(const struct container_reader *reader);          /* of the file */
 

@@ -14,21 +14,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct { enum record_type type; const char *json; } writers[] = {
 	{RECORD_ITEM, RECORD("item",
-		F("tree", "{\"type\":\"record\",\"name\":\"t\",\"fields\":[" F("c", "{\"type\":\"array\",\"items\":\"t\"}") ","
+		F("tree", "{\"type\":\"record\",\"name\":\"t\",\"fields\":[" F("c",
+		"{\"type\":\"array\",\"items\":\"t\"}") ","
 		  F("m", "{\"type\":\"map\",\"values\":[\"null\",\"t\",\"string\"]}") "]}") ","
-		F("event_time", "[\"int\",\"long\",\"string\"]") "," F("nulls", "{\"type\":\"array\",\"items\":\"null\"}") ","
-		F("attributes", "{\"type\":\"map\",\"values\":[\"bytes\",\"null\"]}") "," F("item_id", "[\"null\",\"string\"]"))},
+		F("event_time", "[\"int\",\"long\",\"string\"]") "," F("nulls",
+		"{\"type\":\"array\",\"items\":\"null\"}") ","
+		F("attributes", "{\"type\":\"map\",\"values\":[\"bytes\",\"null\"]}") "," F("item_id",
+		"[\"null\",\"string\"]"))},
 	{RECORD_PREDICTION, RECORD("prediction",
-		F("scores", "{\"type\":\"array\",\"items\":{\"type\":\"record\",\"name\":\"candidate_score\",\"fields\":["
-		  F("p_click", "[\"int\",\"long\",\"float\"]") "," F("x", "{\"type\":\"fixed\",\"name\":\"f\",\"size\":3}") ","
+		F("scores", "{\"type\":\"array\",\"items\":{\"type\":\"record\","
+		"\"name\":\"candidate_score\",\"fields\":["
+		  F("p_click", "[\"int\",\"long\",\"float\"]") "," F("x",
+		  "{\"type\":\"fixed\",\"name\":\"f\",\"size\":3}") ","
 		  F("item_id", "\"bytes\"") "," F("margin", "[\"long\",\"null\"]") "]}}") ","
-		F("impression_id", "\"string\"") "," F("user_id", "\"string\"") "," F("model_id", "\"string\"") ","
+		F("impression_id", "\"string\"") "," F("user_id", "\"string\"") "," F("model_id",
+		"\"string\"") ","
 		F("event_time", "\"int\"") "," F("scored_time", "\"long\"") ","
-		F("status", "{\"type\":\"enum\",\"name\":\"prediction_status\",\"symbols\":[\"LATE\",\"X\",\"OK\"]}"))},
+		F("status", "{\"type\":\"enum\",\"name\":\"prediction_status\",\"symbols\":[\"LATE\","
+		"\"X\",\"OK\"]}"))},
 	{RECORD_SCORING_REQUEST, RECORD("scoring_request",
-		F("impression_id", "\"string\"") "," F("user_id", "\"string\"") "," F("event_time", "\"long\"") ","
-		F("candidates", "{\"type\":\"array\",\"items\":{\"type\":\"record\",\"name\":\"candidate\",\"fields\":["
-		  F("item_id", "\"string\"") "," F("statistics", "{\"type\":\"array\",\"items\":[\"int\",\"float\"]}") "]}}") ","
+		F("impression_id", "\"string\"") "," F("user_id", "\"string\"") "," F("event_time",
+		"\"long\"") ","
+		F("candidates", "{\"type\":\"array\",\"items\":{\"type\":\"record\","
+		"\"name\":\"candidate\",\"fields\":["
+		  F("item_id", "\"string\"") "," F("statistics",
+		  "{\"type\":\"array\",\"items\":[\"int\",\"float\"]}") "]}}") ","
 		F("user_statistics", "{\"type\":\"array\",\"items\":\"long\"}"))},
 };
 enum { WRITERS = sizeof writers / sizeof writers[0], PLANS = RECORD_TYPES + WRITERS, ARENA_BYTES = 1 << 20 };
@@ -38,7 +48,8 @@ static struct codec_plan *make_plan(unsigned index)
 	struct codec_plan *plan = NULL;
 	enum status status =
 		index < RECORD_TYPES
-			? codec_plan_create((enum record_type)index, text_of(codec_schema_json((enum record_type)index)),
+			? codec_plan_create((enum record_type)index, text_of(codec_schema_json((enum
+			record_type)index)),
 					    &plan, NULL)
 			: codec_plan_create(writers[index - RECORD_TYPES].type,
 					    text_of(writers[index - RECORD_TYPES].json), &plan, NULL);
@@ -89,7 +100,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!plans[index])
 		plans[index] = make_plan(index);
 	arena_reset(other);
-	if (codec_decode(plans[index], (struct text_view){buffer.bytes, buffer.size}, other, &again, NULL, &error) ||
+	if (codec_decode(plans[index], (struct text_view){buffer.bytes, buffer.size}, other, &again, NULL,
+		&error) ||
 	    !same_event(&event, &again))
 		abort();
 	byte_buffer_free(&buffer);

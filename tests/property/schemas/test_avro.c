@@ -1,14 +1,12 @@
 /* test_avro.c - our codec against avro-c, on random events and on random writers' schemas of our shape.
  *
  * Two oracles that share nothing with the decoder but the table of fields: avro-c reads what we encode,
- * and writes what we decode; what a value means for a field of ours is decided here on avro-c's values
- * (`readable`, `same`), not on plans. Recursive schemas are left to the unit tests: avro-c cannot hold
+ * and writes what we decode; what a value means for a field of ours is decided in avro_oracle.h on
+ * avro-c's values, not on plans. Recursive schemas are left to the unit tests: avro-c cannot hold
  * them. The seed is printed with a failure; EXITPOLL_SEED repeats it. */
-#include "schemas/codec_plan.h"
+#include "tests/property/schemas/avro_oracle.h"
 #include "tests/unit/schemas/codec_samples.h"
 
-#include <avro.h>
-#include <check.h>
 #include <stdlib.h>
 
 enum { EVENTS = 300, SCHEMAS = 250, VALUES = 12, ARENA_BYTES = 32 * 1024 * 1024, BODY_BYTES = 1 << 20 };
@@ -19,232 +17,13 @@ static uint64_t seed_of(int index)
 	return given ? strtoull(given, NULL, 10) : 1000 + (uint64_t)index;
 }
 
-/* ---- what avro-c's value means for a field of ours ---- */
-
-static avro_value_t branch_of(avro_value_t value)
-{
-	avro_value_t branch;
-	if (avro_value_get_type(&value) != AVRO_UNION)
-		return value;
-	ck_assert_int_eq(avro_value_get_current_branch(&value, &branch), 0);
-	return branch;
-}
-
-static bool is_text(avro_type_t type)
-{
-	return type == AVRO_STRING || type == AVRO_BYTES;
-}
-
-static struct text_view text_in(avro_value_t *value)
-{
-	const char *text = NULL;
-	const void *bytes = NULL;
-	size_t size = 0;
-	if (avro_value_get_type(value) == AVRO_STRING) {
-		ck_assert_int_eq(avro_value_get_string(value, &text, &size), 0);
-		return (struct text_view){text, size - 1};
-	}
-	ck_assert_int_eq(avro_value_get_bytes(value, &bytes, &size), 0);
-	return (struct text_view){bytes, size};
-}
-
-static int symbol_in(avro_value_t *value, const struct binding *binding)
-{
-	int index;
-	const char *symbol;
-	ck_assert_int_eq(avro_value_get_enum(value, &index), 0);
-	symbol = avro_schema_enum_get(avro_value_get_schema(value), index);
-	for (int i = 0; i < binding->symbols; i++)
-		if (strcmp(binding->symbol(i), symbol) == 0)
-			return i;
-	/* The one enum of ours with a default: the status of a scoring request. */
-	for (size_t i = 0; i < codec_bindings[RECORD_SCORING_REQUEST].count; i++)
-		if (binding == &codec_bindings[RECORD_SCORING_REQUEST].fields[i])
-			return PREDICTION_OK;
-	return -1;
-}
-
-static bool integer_in(avro_value_t *value, int64_t *integer)
-{
-	int32_t narrow;
-	if (avro_value_get_type(value) == AVRO_INT32) {
-		ck_assert_int_eq(avro_value_get_int(value, &narrow), 0);
-		*integer = narrow;
-		return true;
-	}
-	return avro_value_get_type(value) == AVRO_INT64 && avro_value_get_long(value, integer) == 0;
-}
-
-static struct binding element_of(const struct binding *binding)
-{
-	if (binding->kind == SCHEMA_MAP)
-		return binding->items->fields[0];
-	return (struct binding){.name = binding->name, .kind = binding->items_kind, .extra = BINDING_NONE,
-				.items = binding->items};
-}
-
-static size_t element_size(const struct binding *binding)
-{
-	if (binding->items)
-		return binding->items->size;
-	return binding->items_kind == SCHEMA_FLOAT ? sizeof(float) : sizeof(struct text_view);
-}
-
-static bool readable_record(const struct binding_record *record, avro_value_t value);
-
-/* Can our field hold this value at all? */
-static bool readable(const struct binding *binding, avro_value_t whole)
-{
-	avro_value_t value = branch_of(whole), child;
-	avro_type_t type = avro_value_get_type(&value);
-	struct binding element;
-	size_t count = 0;
-	bool all = true;
-
-	if (type == AVRO_NULL)
-		return binding->optional;
-	switch (binding->kind) {
-	case SCHEMA_BOOLEAN: return type == AVRO_BOOLEAN;
-	case SCHEMA_INT: return type == AVRO_INT32;
-	case SCHEMA_LONG: return type == AVRO_INT32 || type == AVRO_INT64;
-	case SCHEMA_FLOAT: return type == AVRO_INT32 || type == AVRO_INT64 || type == AVRO_FLOAT;
-	case SCHEMA_DOUBLE:
-		return type == AVRO_INT32 || type == AVRO_INT64 || type == AVRO_FLOAT || type == AVRO_DOUBLE;
-	case SCHEMA_STRING:
-	case SCHEMA_BYTES: return is_text(type);
-	case SCHEMA_ENUM: return type == AVRO_ENUM && symbol_in(&value, binding) >= 0;
-	case SCHEMA_RECORD: return type == AVRO_RECORD && readable_record(binding->items, value);
-	default: break;
-	}
-	if (type != (binding->kind == SCHEMA_MAP ? AVRO_MAP : AVRO_ARRAY))
-		return false;
-	element = element_of(binding);
-	ck_assert_int_eq(avro_value_get_size(&value, &count), 0);
-	for (size_t i = 0; all && i < count; i++) {
-		ck_assert_int_eq(avro_value_get_by_index(&value, i, &child, NULL), 0);
-		all = readable(&element, child);
-	}
-	return all;
-}
-
-static bool readable_record(const struct binding_record *record, avro_value_t value)
-{
-	avro_value_t child;
-	for (size_t i = 0; i < record->count; i++)
-		if (avro_value_get_by_name(&value, record->fields[i].name, &child, NULL) == 0 &&
-		    !readable(&record->fields[i], child))
-			return false;
-	return true;
-}
-
-#define LOAD(type, at) (*(const type *)(const void *)(at))
-
-static bool same_record(const struct binding_record *record, avro_value_t value, const unsigned char *base);
-
-/* Is this what the struct says? */
-static bool same(const struct binding *binding, avro_value_t whole, const unsigned char *base)
-{
-	const unsigned char *at = base + binding->offset;
-	bool has = binding->extra == BINDING_NONE || !binding->optional || LOAD(bool, base + binding->extra);
-	avro_value_t value = branch_of(whole), child;
-	avro_type_t type = avro_value_get_type(&value);
-	struct binding element;
-	int64_t integer = 0;
-	double number = 0;
-	float single = 0;
-	int truth = 0;
-	size_t count = 0;
-	bool whole_number;
-
-	if (type == AVRO_NULL)
-		return binding->extra == BINDING_NONE ? !LOAD(struct text_view, at).bytes : !has;
-	if (!has)
-		return false;
-	whole_number = integer_in(&value, &integer);
-	switch (binding->kind) {
-	case SCHEMA_BOOLEAN:
-		return avro_value_get_boolean(&value, &truth) == 0 && LOAD(bool, at) == (truth != 0);
-	case SCHEMA_INT: return whole_number && LOAD(int32_t, at) == integer;
-	case SCHEMA_LONG: return whole_number && LOAD(int64_t, at) == integer;
-	case SCHEMA_FLOAT:
-		single = (float)integer;
-		if (!whole_number)
-			ck_assert_int_eq(avro_value_get_float(&value, &single), 0);
-		return memcmp(at, &single, sizeof single) == 0;
-	case SCHEMA_DOUBLE:
-		number = (double)integer;
-		if (type == AVRO_FLOAT) {
-			ck_assert_int_eq(avro_value_get_float(&value, &single), 0);
-			number = (double)single;
-		} else if (!whole_number) {
-			ck_assert_int_eq(avro_value_get_double(&value, &number), 0);
-		}
-		return memcmp(at, &number, sizeof number) == 0;
-	case SCHEMA_STRING:
-	case SCHEMA_BYTES:
-		return LOAD(struct text_view, at).bytes && text_equal(LOAD(struct text_view, at), text_in(&value));
-	case SCHEMA_ENUM: return LOAD(int, at) == symbol_in(&value, binding);
-	case SCHEMA_RECORD: return same_record(binding->items, value, at);
-	default: break;
-	}
-	element = element_of(binding);
-	ck_assert_int_eq(avro_value_get_size(&value, &count), 0);
-	if (count != LOAD(size_t, base + binding->extra))
-		return false;
-	for (size_t i = 0; i < count; i++) {
-		const unsigned char *item = LOAD(const unsigned char *, at) + i * element_size(binding);
-		const char *key = NULL;
-		ck_assert_int_eq(avro_value_get_by_index(&value, i, &child, &key), 0);
-		if (binding->kind == SCHEMA_MAP && !text_equal(LOAD(struct attribute, item).name, text_of(key)))
-			return false;
-		if (!same(&element, child, item))
-			return false;
-	}
-	return true;
-}
-
-/* The defaults of the shipped schemas: nothing, nought, empty. */
-static bool is_default(const struct binding *binding, const unsigned char *base)
-{
-	const unsigned char *at = base + binding->offset;
-	if (binding->kind == SCHEMA_STRING || binding->kind == SCHEMA_BYTES)
-		return binding->optional ? !LOAD(struct text_view, at).bytes : LOAD(struct text_view, at).size == 0;
-	switch (binding->kind) {
-	case SCHEMA_BOOLEAN: return !LOAD(bool, at);
-	case SCHEMA_INT:
-	case SCHEMA_ENUM: return LOAD(int32_t, at) == 0;
-	case SCHEMA_ARRAY:
-	case SCHEMA_MAP: return LOAD(size_t, base + binding->extra) == 0;
-	default: return binding->optional ? !LOAD(bool, base + binding->extra) : LOAD(int64_t, at) == 0;
-	}
-}
-
-static bool same_record(const struct binding_record *record, avro_value_t value, const unsigned char *base)
-{
-	avro_value_t child;
-	for (size_t i = 0; i < record->count; i++) {
-		const struct binding *field = &record->fields[i];
-		bool equal = avro_value_get_by_name(&value, field->name, &child, NULL) == 0 ? same(field, child, base)
-											    : is_default(field, base);
-		if (!equal) {
-			fprintf(stderr, "field %s differs\n", field->name);
-			return false;
-		}
-	}
-	return true;
-}
-
-static const unsigned char *fields_of(const struct event *event)
-{
-	return (const unsigned char *)&event->item;
-}
-
 /* ---- ours encodes, avro-c reads, and writes the same bytes ---- */
 
 static avro_schema_t parse_schema(const char *json, size_t size)
 {
 	avro_schema_t schema = NULL;
-	ck_assert_msg(avro_schema_from_json_length(json, size, &schema) == 0, "%s in %.*s", avro_strerror(), (int)size,
+	ck_assert_msg(avro_schema_from_json_length(json, size, &schema) == 0, "%s in %.*s", avro_strerror(),
+		(int)size,
 		      json);
 	return schema;
 }
@@ -274,7 +53,8 @@ START_TEST(avro_c_reads_ours)
 		avro_generic_value_new(iface, &value);
 		ck_assert_msg(avro_value_read(reader, &value) == 0, "seed %llu, event %d: %s",
 			      (unsigned long long)seed, i, avro_strerror());
-		ck_assert_msg(same_record(&codec_bindings[type], value, fields_of(&event)), "seed %llu, event %d",
+		ck_assert_msg(same_record(&codec_bindings[type], value, fields_of(&event)),
+		"seed %llu, event %d",
 			      (unsigned long long)seed, i);
 		ck_assert_int_eq(avro_value_write(writer, &value), 0);
 		ck_assert_int_eq(avro_writer_tell(writer), (int64_t)body.size);
@@ -313,7 +93,8 @@ static json_t *named(struct generator *generator, const char *type, const char *
 
 static json_t *random_type(struct generator *generator, int depth)
 {
-	static const char *const primitives[] = {"null", "boolean", "int", "long", "float", "double", "bytes", "string"};
+	static const char *const primitives[] = {"null", "boolean", "int", "long", "float", "double",
+		"bytes", "string"};
 	json_t *json, *list;
 
 	switch (roll(generator, depth > 0 ? 14 : 10)) {
@@ -356,7 +137,8 @@ static json_t *changed_record(struct generator *generator, const json_t *record)
 	const json_t *fields = json_object_get(record, "fields");
 	json_t *list = json_array();
 
-	json_object_set(generator->known, json_string_value(json_object_get(record, "name")), (json_t *)(uintptr_t)record);
+	json_object_set(generator->known, json_string_value(json_object_get(record, "name")), (json_t
+		*)(uintptr_t)record);
 	for (size_t i = 0; i < json_array_size(fields); i++) {
 		const json_t *field = json_array_get(fields, i);
 		json_t *name = json_object_get(field, "name");
@@ -373,7 +155,8 @@ static json_t *changed_record(struct generator *generator, const json_t *record)
 		char name[16];
 		snprintf(name, sizeof name, "extra%d", (int)i);
 		json_array_insert_new(list, roll(generator, json_array_size(list) + 1),
-				      json_pack("{s:s,s:o}", "name", name, "type", random_type(generator, 3)));
+				      json_pack("{s:s,s:o}", "name", name, "type", random_type(generator,
+				      3)));
 	}
 	json_object_set_new(changed, "fields", list);
 	return changed;
@@ -387,9 +170,11 @@ static json_t *changed_enum(struct generator *generator, const json_t *type)
 
 	for (size_t i = 0; i < json_array_size(symbols); i++)
 		if (roll(generator, 6) || json_array_size(list) == 0)
-			json_array_insert(list, roll(generator, json_array_size(list) + 1), json_array_get(symbols, i));
+			json_array_insert(list, roll(generator, json_array_size(list) + 1),
+			json_array_get(symbols, i));
 	if (roll(generator, 4) == 0)
-		json_array_insert_new(list, roll(generator, json_array_size(list) + 1), json_string("UNHEARD_OF"));
+		json_array_insert_new(list, roll(generator, json_array_size(list) + 1),
+		json_string("UNHEARD_OF"));
 	json_object_set_new(changed, "symbols", list);
 	return changed;
 }
@@ -437,7 +222,8 @@ static json_t *changed_type(struct generator *generator, const json_t *type)
 	list = json_pack("[o]", plain);
 	for (int i = 0; i < 2; i++)
 		if (!(name && strcmp(name, others[i]) == 0) && roll(generator, i == 0 ? 2 : 6) == 0)
-			json_array_insert_new(list, roll(generator, json_array_size(list) + 1), json_string(others[i]));
+			json_array_insert_new(list, roll(generator, json_array_size(list) + 1),
+			json_string(others[i]));
 	return list;
 }
 
@@ -499,7 +285,8 @@ static void fill(struct generator *generator, avro_value_t *value, int depth)
 	}
 }
 
-static void check_schema(struct generator *generator, enum record_type type, uint64_t seed, struct arena *arena,
+static void check_schema(struct generator *generator, enum record_type type, uint64_t seed, struct arena
+	*arena,
 			 char *bytes, size_t *read, size_t *refused)
 {
 	json_t *own = json_loads(codec_schema_json(type), 0, NULL), *writer_json;

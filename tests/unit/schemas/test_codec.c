@@ -37,15 +37,19 @@ START_TEST(round_trip)
 		buffer.size = 0;
 		event = sample_event(&samples, type);
 		ck_assert_int_eq(codec_encode(&event, &buffer, &error), STATUS_OK);
-		status = codec_decode(plan, (struct text_view){buffer.bytes, buffer.size}, arena, &back, NULL, &error);
+		status = codec_decode(plan, (struct text_view){buffer.bytes, buffer.size}, arena, &back,
+		NULL, &error);
 		ck_assert_msg(status == STATUS_OK, "round %d: %s", round, error.text);
-		ck_assert_msg(same_event(&event, &back), "%s differs in round %d", record_type_name(type), round);
+		ck_assert_msg(same_event(&event, &back), "%s differs in round %d", record_type_name(type),
+		round);
 
 		/* With bytes after it, and its length asked for. */
 		ck_assert(byte_buffer_append(&buffer, "xyz", 3));
-		ck_assert_int_eq(codec_decode(plan, (struct text_view){buffer.bytes, buffer.size}, arena, &back,
+		ck_assert_int_eq(codec_decode(plan, (struct text_view){buffer.bytes, buffer.size}, arena,
+		&back,
 					      NULL, &error), STATUS_BAD_RECORD);
-		ck_assert_int_eq(codec_decode(plan, (struct text_view){buffer.bytes, buffer.size}, arena, &back,
+		ck_assert_int_eq(codec_decode(plan, (struct text_view){buffer.bytes, buffer.size}, arena,
+		&back,
 					      &used, &error), STATUS_OK);
 		ck_assert_uint_eq(used, buffer.size - 3);
 	}
@@ -77,14 +81,16 @@ START_TEST(every_truncation)
 
 			memcpy(copy, buffer.bytes, size);
 			arena_reset(arena);
-			ck_assert_int_eq(codec_decode(plan, (struct text_view){copy, size}, arena, &back, NULL, &error),
+			ck_assert_int_eq(codec_decode(plan, (struct text_view){copy, size}, arena, &back,
+			NULL, &error),
 					 STATUS_BAD_RECORD);
 			ck_assert_ptr_nonnull(strstr(error.text, "at byte"));
 			ck_assert_int_eq(back.type, 77);
 			mem_free(copy);
 		}
 	}
-	ck_assert_int_eq(codec_decode(plan, (struct text_view){NULL, 0}, arena, &(struct event){0}, NULL, NULL),
+	ck_assert_int_eq(codec_decode(plan, (struct text_view){NULL, 0}, arena, &(struct event){0}, NULL,
+		NULL),
 			 STATUS_BAD_RECORD);
 	codec_plan_destroy(plan);
 	byte_buffer_free(&buffer);
@@ -134,12 +140,14 @@ START_TEST(encode_refuses_wrong_enums)
 	struct byte_buffer buffer = {.bytes_max = 1000};
 	struct error error = {0};
 	struct event event = {.type = RECORD_INTERACTION,
-			      .interaction = {.user_id = TEXT_LITERAL("u"), .kind = (enum interaction_kind)9}};
+			      .interaction = {.user_id = TEXT_LITERAL("u"), .kind = (enum
+			      interaction_kind)9}};
 
 	ck_assert_int_eq(codec_encode(&event, &buffer, &error), STATUS_BAD_RECORD);
 	ck_assert_ptr_nonnull(strstr(error.text, "9 is no interaction kind"));
 	ck_assert_uint_eq(buffer.size, 0);
-	event = (struct event){.type = RECORD_PREDICTION, .prediction = {.status = (enum prediction_status)6}};
+	event = (struct event){.type = RECORD_PREDICTION, .prediction = {.status = (enum
+		prediction_status)6}};
 	ck_assert_int_eq(codec_encode(&event, &buffer, &error), STATUS_BAD_RECORD);
 	event = (struct event){.type = (enum record_type)6};
 	ck_assert_int_eq(codec_encode(&event, &buffer, &error), STATUS_BAD_RECORD);
@@ -184,7 +192,8 @@ START_TEST(failing_allocations)
 		struct event back = {0};
 		ck_assert_int_lt(step, 1000);
 		mem_fail_after(step);
-		status = codec_decode(plan, (struct text_view){good.bytes, good.size}, arena, &back, NULL, NULL);
+		status = codec_decode(plan, (struct text_view){good.bytes, good.size}, arena, &back, NULL,
+		NULL);
 		mem_fail_after(-1);
 		ck_assert(status == STATUS_LIMIT || (status == STATUS_OK && same_event(&event, &back)));
 		arena_destroy(arena);
@@ -208,7 +217,8 @@ START_TEST(framing)
 		ck_assert_uint_eq(id, (uint32_t)given);
 		ck_assert_uint_eq(body.size, 0);
 	}
-	ck_assert_int_eq(framing_read((struct text_view){"\0\1\2\3\4body", 9}, &id, &body, &error), STATUS_OK);
+	ck_assert_int_eq(framing_read((struct text_view){"\0\1\2\3\4body", 9}, &id, &body, &error),
+		STATUS_OK);
 	ck_assert_uint_eq(id, 0x01020304);
 	ck_assert(text_equal(body, TEXT_LITERAL("body")));
 	for (size_t size = 0; size < 5; size++)

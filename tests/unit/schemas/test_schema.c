@@ -27,16 +27,20 @@ START_TEST(valid)
 		"{\"type\":\"error\",\"name\":\"r\",\"fields\":[]}",
 		"{\"type\":\"fixed\",\"name\":\"f\",\"size\":0}",
 		"{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[]}",
-		"{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[\"A\",\"B\"],\"default\":\"B\",\"extra\":{\"x\":[1]}}",
+		"{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[\"A\",\"B\"],\"default\":\"B\","
+		"\"extra\":{\"x\":[1]}}",
 		"{\"type\":\"map\",\"values\":{\"type\":\"array\",\"items\":\"null\"}}",
-		"{\"type\":\"record\",\"name\":\"a.b.r\",\"namespace\":\"ignored\",\"fields\":[" F("x", "\"r\"") ","
+		"{\"type\":\"record\",\"name\":\"a.b.r\",\"namespace\":\"ignored\",\"fields\":[" F("x",
+		"\"r\"") ","
 			F("y", "\"a.b.r\"") "]}",
 		"{\"type\":\"record\",\"name\":\"r\",\"namespace\":\"\",\"fields\":[]}",
-		"{\"type\":\"record\",\"name\":\"r\",\"namespace\":\"n.m\",\"aliases\":[\"q\",\"x.q\"],\"fields\":["
+		"{\"type\":\"record\",\"name\":\"r\",\"namespace\":\"n.m\",\"aliases\":[\"q\",\"x.q\"],"
+		"\"fields\":["
 			F("x", "{\"type\":\"fixed\",\"name\":\"f\",\"size\":1}") "," F("y", "\"n.m.f\"") ","
 			F("z", "{\"type\":\"record\",\"name\":\"o.s\",\"fields\":["
 			  F("f", "{\"type\":\"fixed\",\"name\":\"f\",\"size\":2}") "]}") "]}",
-		"[{\"type\":\"fixed\",\"name\":\"f\",\"size\":1},{\"type\":\"fixed\",\"name\":\"x.f\",\"size\":1}]",
+		"[{\"type\":\"fixed\",\"name\":\"f\",\"size\":1},{\"type\":\"fixed\",\"name\":\"x.f\","
+		"\"size\":1}]",
 	};
 	for (size_t i = 0; i < sizeof schemas / sizeof schemas[0]; i++) {
 		struct error error = {0};
@@ -48,27 +52,36 @@ END_TEST
 START_TEST(refused)
 {
 	static const char *const schemas[] = {
-		"", "{", "int", "\"int\" \"int\"", "\"integer\"", "5", "null", "true", "{}", "[]", "{\"type\":5}",
+		"", "{", "int", "\"int\" \"int\"", "\"integer\"", "5", "null", "true", "{}", "[]",
+		"{\"type\":5}",
 		"{\"type\":\"int\",\"type\":\"long\"}", "{\"type\":\"record\"}",
 		"{\"type\":\"record\",\"name\":\"r\"}", "{\"type\":\"record\",\"name\":\"r\",\"fields\":{}}",
-		"{\"type\":\"record\",\"name\":\"\",\"fields\":[]}", "{\"type\":\"record\",\"name\":\"1r\",\"fields\":[]}",
-		"{\"type\":\"record\",\"name\":\"r.\",\"fields\":[]}", "{\"type\":\"record\",\"name\":\".r\",\"fields\":[]}",
-		"{\"type\":\"record\",\"name\":\"a..r\",\"fields\":[]}", "{\"type\":\"record\",\"name\":\"r-s\",\"fields\":[]}",
+		"{\"type\":\"record\",\"name\":\"\",\"fields\":[]}",
+		"{\"type\":\"record\",\"name\":\"1r\",\"fields\":[]}",
+		"{\"type\":\"record\",\"name\":\"r.\",\"fields\":[]}",
+		"{\"type\":\"record\",\"name\":\".r\",\"fields\":[]}",
+		"{\"type\":\"record\",\"name\":\"a..r\",\"fields\":[]}",
+		"{\"type\":\"record\",\"name\":\"r-s\",\"fields\":[]}",
 		"{\"type\":\"record\",\"name\":\"int\",\"fields\":[]}",
 		"{\"type\":\"record\",\"name\":\"r\",\"namespace\":5,\"fields\":[]}",
 		"{\"type\":\"record\",\"name\":\"r\",\"namespace\":\"a b\",\"fields\":[]}",
 		"{\"type\":\"record\",\"name\":\"r\",\"aliases\":\"x\",\"fields\":[]}",
 		"{\"type\":\"record\",\"name\":\"r\",\"aliases\":[\"x\",\"x\"],\"fields\":[]}",
-		R("5"), R("{\"name\":\"a\"}"), R("{\"type\":\"int\"}"), R(F("a.b", "\"int\"")), R(F("", "\"int\"")),
+		R("5"), R("{\"name\":\"a\"}"), R("{\"type\":\"int\"}"), R(F("a.b", "\"int\"")), R(F("",
+		"\"int\"")),
 		R(F("a", "\"int\"") "," F("a", "\"int\"")), R(F("a", "\"unknown\"")), R(F("a", R(""))),
-		"{\"type\":\"enum\",\"name\":\"e\"}", "{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[\"A\",\"A\"]}",
-		"{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[\"A b\"]}", "{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[1]}",
+		"{\"type\":\"enum\",\"name\":\"e\"}", "{\"type\":\"enum\",\"name\":\"e\","
+		"\"symbols\":[\"A\",\"A\"]}",
+		"{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[\"A b\"]}",
+		"{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[1]}",
 		"{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[\"A\"],\"default\":\"B\"}",
 		"{\"type\":\"enum\",\"name\":\"e\",\"symbols\":[\"A\"],\"default\":5}",
 		"{\"type\":\"fixed\",\"name\":\"f\"}", "{\"type\":\"fixed\",\"name\":\"f\",\"size\":-1}",
-		"{\"type\":\"fixed\",\"name\":\"f\",\"size\":1.5}", "{\"type\":\"fixed\",\"name\":\"f\",\"size\":3000000000}",
+		"{\"type\":\"fixed\",\"name\":\"f\",\"size\":1.5}",
+		"{\"type\":\"fixed\",\"name\":\"f\",\"size\":3000000000}",
 		"{\"type\":\"array\"}", "{\"type\":\"map\"}", "[\"int\",\"int\"]", "[\"int\",[\"long\"]]",
-		"[" R("") ",\"r\"]", "[{\"type\":\"map\",\"values\":\"int\"},{\"type\":\"map\",\"values\":\"long\"}]",
+		"[" R("") ",\"r\"]", "[{\"type\":\"map\",\"values\":\"int\"},{\"type\":\"map\","
+		"\"values\":\"long\"}]",
 	};
 	for (size_t i = 0; i < sizeof schemas / sizeof schemas[0]; i++) {
 		struct error error = {0};
@@ -105,7 +118,8 @@ START_TEST(bounds)
 			if (form == 2 && depth == 1)
 				continue;       /* ["int"] is fine */
 			json = nested(forms[form].open, "\"int\"", forms[form].close, depth);
-			ck_assert_int_eq(parse(json, &error), depth < 64 && form < 2 ? STATUS_OK : STATUS_CORRUPT);
+			ck_assert_int_eq(parse(json, &error), depth < 64 && form < 2 ? STATUS_OK :
+			STATUS_CORRUPT);
 			mem_free(json);
 		}
 	json = mem_alloc_zero(SCHEMA_JSON_BYTES_MAX + 10, 1);
@@ -137,11 +151,14 @@ END_TEST
 START_TEST(lower_bounds)
 {
 	static const struct { const char *json; uint64_t min_bytes; bool constant; } cases[] = {
-		{"\"null\"", 0, true}, {"\"long\"", 1, false}, {"\"double\"", 8, true}, {"\"string\"", 1, false},
-		{R(""), 0, true}, {R(F("a", "\"null\"")), 0, true}, {R(F("a", "\"float\"") "," F("b", "\"boolean\"")), 5, true},
+		{"\"null\"", 0, true}, {"\"long\"", 1, false}, {"\"double\"", 8, true}, {"\"string\"", 1,
+		false},
+		{R(""), 0, true}, {R(F("a", "\"null\"")), 0, true}, {R(F("a", "\"float\"") "," F("b",
+		"\"boolean\"")), 5, true},
 		{R(F("a", "\"float\"") "," F("b", "\"int\"")), 5, false},
 		{"[\"null\",\"double\"]", 1, false}, {"[\"double\"]", 9, false},
-		{"{\"type\":\"array\",\"items\":\"double\"}", 1, false}, {R(F("a", "[\"null\",\"r\"]")), 1, false},
+		{"{\"type\":\"array\",\"items\":\"double\"}", 1, false}, {R(F("a", "[\"null\",\"r\"]")), 1,
+		false},
 		{"{\"type\":\"fixed\",\"name\":\"f\",\"size\":7}", 7, true},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
