@@ -1,10 +1,10 @@
 /* merge.c - a heap of lane heads, and the group of one time that is gathered from it.
  *
  * Invariants: a lane is in the heap exactly if it holds entries; its rank says whether its head is bad,
- * late or in order, judged when it became the head (the clock moves only to the least time of the heap,
- * so the judgement stays right). `blocking` counts open lanes that are empty. A group is either being
- * gathered (nothing of it is out) or given out (sorted; nothing is added). Called by the sources, from
- * their thread. */
+ * late or in order. It is judged when it becomes the head; the clock moves only when a group is closed,
+ * to the last of it, and all heads are beyond that (or judged again, if the group was full). `blocking`
+ * counts open lanes that are empty. A group is either being gathered (nothing of it is out) or given out
+ * (sorted; nothing is added). Called by the sources, from their thread. */
 #include "consumer/merge.h"
 
 #include <limits.h>
@@ -49,10 +49,11 @@ struct merge {
 	size_t group_next;
 	size_t group_capacity;
 	size_t group_bytes;
+	int64_t group_ms;               /* the group gathers everything up to this time */
 	bool group_was_full;            /* the last group of clock_ms reached the limit */
 	bool group_continues;           /* this group goes on where that one ended */
 	int64_t clock_ms;
-	enum topic clock_topic;         /* of the last in order given out at clock_ms */
+	enum topic clock_topic;         /* of the last in order that was given out at clock_ms */
 	size_t bytes;
 	size_t records;
 	uint64_t late;
@@ -411,7 +412,7 @@ static enum status gather(struct merge *merge)
 		if (merge->heap_count == 0)
 			break;
 		const struct lane *lane = &merge->lanes[merge->heap[0]];
-		if (lane->rank == RANK_ORDER && lane_head(lane)->event_time_ms > merge->clock_ms)
+		if (lane->rank == RANK_ORDER && lane_head(lane)->event_time_ms > merge->group_ms)
 			break;
 		if (!mem_reserve((void **)&merge->group, &merge->group_capacity, merge->group_count,
 				 merge->group_records_max, sizeof *merge->group))
@@ -424,14 +425,19 @@ static enum status gather(struct merge *merge)
 
 static void begin_group(struct merge *merge)
 {
-	int64_t time = lane_head(&merge->lanes[merge->heap[0]])->event_time_ms;
-
-	merge->group_continues = time == merge->clock_ms && merge->group_was_full;
-	if (time != merge->clock_ms)
-		merge->clock_topic = TOPIC_ITEMS;
-	merge->clock_ms = time;
+	merge->group_ms = lane_head(&merge->lanes[merge->heap[0]])->event_time_ms;
+	merge->group_continues = merge->group_ms == merge->clock_ms && merge->group_was_full;
 	merge->group_bytes = 0;
 	merge->phase = PHASE_GATHER;
+}
+
+/* Behind a full group lanes may still hold what belonged into it. */
+static void judge_all(struct merge *merge)
+{
+	for (size_t i = 0; i < merge->heap_count; i++)
+		judge_head(merge, &merge->lanes[merge->heap[i]]);
+	for (size_t i = merge->heap_count / 2; i-- > 0;)
+		heap_down(merge, i);
 }
 
 static void close_group(struct merge *merge)
@@ -443,11 +449,15 @@ static void close_group(struct merge *merge)
 	if (!sorted)
 		qsort(merge->group, merge->group_count, sizeof *merge->group, compare_group);
 	const struct merge_entry *last = &merge->group[merge->group_count - 1];
-	if (entry_rank(last) == RANK_ORDER)
+	if (entry_rank(last) == RANK_ORDER) {
+		merge->clock_ms = last->event_time_ms;
 		merge->clock_topic = last->position.topic;
+	}
 	if (merge->group_continues)
 		merge->overfull += merge->group_count;
 	merge->group_was_full = group_is_full(merge);
+	if (merge->group_was_full)
+		judge_all(merge);
 	merge->phase = PHASE_GIVE;
 }
 

@@ -8,10 +8,10 @@
  *
  * If every lane is in time order, the result is a function of what the lanes hold: neither the number
  * of lanes nor the timing of pushes shows. What is out of order within a lane (or comes from a lane
- * that was silent) is late when its (time, topic) is behind what was given out or is being gathered: it
- * is given out at once, flagged and counted. A bad entry has no time: it is given out as soon as it is
- * at the head of its lane and no group is being gathered; else at the front of that group, before the
- * late ones.
+ * that was silent) is put in its place while nothing behind it was given out; else it is late: given
+ * out at once, flagged and counted. A bad entry has no time: it is given out as soon as it is at the
+ * head of its lane and no group is being gathered; else at the front of that group, before the late
+ * ones.
  *
  * The merge owns entries from push to pop: `payload` is the source's own and is handed back by pop, or
  * to `release` when lanes are dropped. Keys point into the payload. One thread. */
@@ -90,7 +90,7 @@ size_t merge_lane_records(const struct merge *merge, uint32_t lane);    /* waiti
 size_t merge_lane_bytes(const struct merge *merge, uint32_t lane);      /* waiting, not yet gathered */
 size_t merge_bytes(const struct merge *merge);          /* all that is held, gathered included */
 size_t merge_records(const struct merge *merge);
-int64_t merge_clock_ms(const struct merge *merge);      /* time of the newest group; INT64_MIN: none yet */
+int64_t merge_clock_ms(const struct merge *merge);      /* greatest time given out; INT64_MIN: none yet */
 uint64_t merge_late(const struct merge *merge);         /* entries given out late */
 uint64_t merge_overfull(const struct merge *merge);     /* entries beyond group_records_max of one time */
 
