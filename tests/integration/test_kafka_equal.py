@@ -13,10 +13,6 @@ def from_files(folder, *arguments):
     return comparable(read_file(folder / "files" / "predictions.avro"))
 
 
-def topics_with(prefix):
-    return [x for topic in TOPIC_OF.values() for x in ("--set", f"topic.{topic}={prefix}{topic}")]
-
-
 def kafka_runs(partitions, *arguments):
     with Scratch() as folder, Broker() as broker:
         expected = from_files(folder, *arguments)
@@ -29,8 +25,7 @@ def kafka_runs(partitions, *arguments):
         # Two processes over the middle topic; groups and outputs of their own.
         out = ["--set", "topic.predictions=predictions-two", "--set", "group.graph-updater=two",
                "--set", "group.scorer=two-scorer"]
-        broker.script("tool", "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", broker.address,
-                      "--create", "--topic", "predictions-two", "--partitions", str(partitions))
+        create_topics(broker, partitions, "topic.predictions=predictions-two")
         run("run", "--stage", "graph-updater", "--from", broker.url, "--to", broker.url, "--until", "end",
             "--state", folder / "two", *COMMON, *out, *arguments)
         run("run", "--stage", "scorer", "--from", broker.url, "--to", broker.url, "--until", "end",
