@@ -214,9 +214,10 @@ cleanup:
 
 static enum status no_such(const char *name, struct error *error)
 {
-	const char *nearest = template_builtin_name(0);
+	const char *nearest = template_builtin_name(0), *slash = strrchr(name, '/');
+	const char *given = slash ? slash + 1 : name;
 	for (size_t i = 1; template_builtin_name(i); i++)
-		if (text_distance(name, template_builtin_name(i)) < text_distance(name, nearest))
+		if (text_distance(given, template_builtin_name(i)) < text_distance(given, nearest))
 			nearest = template_builtin_name(i);
 	return error_set(error, STATUS_CONFIG, "template \"%.200s\" is neither shipped nor a file (%s); did you "
 			 "mean \"%s\"?", name, strerror(errno), nearest);
