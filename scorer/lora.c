@@ -185,47 +185,66 @@ static enum status read_tensor(struct lora *lora, const struct model_config *con
 	return STATUS_OK;
 }
 
-enum status lora_open(const char *folder, const struct model_config *config, struct lora **out,
-		      struct error *error)
+static enum status read_adapter(struct lora *lora, const struct model_config *config, struct tensor_table *table,
+				struct error *error)
 {
-	struct tensor_table table = {0};
-	struct lora *lora = mem_alloc_zero(1, sizeof(*lora));
-	enum status status;
+	enum status status = read_config(lora, error);
 
-	if (!lora)
-		return error_set(error, STATUS_NO_MEMORY, "%s: no memory", folder);
-	lora->layers = config->layers;
-	lora->pairs = mem_alloc_zero((size_t)config->layers * MODULES, sizeof(*lora->pairs));
-	if (!lora->pairs) {
-		status = error_set(error, STATUS_NO_MEMORY, "%s: no memory", folder);
-		goto cleanup;
-	}
-	status = load_file(folder, "adapter_config.json", &lora->files[0], error);
 	if (status == STATUS_OK)
-		status = read_config(lora, error);
+		status = tensor_table_init(table, error);
 	if (status == STATUS_OK)
-		status = load_file(folder, "adapter_model.safetensors", &lora->files[1], error);
+		status = safetensors_parse(&lora->files[1], table, error);
 	if (status == STATUS_OK)
-		status = tensor_table_init(&table, error);
-	if (status == STATUS_OK)
-		status = safetensors_parse(&lora->files[1], &table, error);
-	if (status == STATUS_OK)
-		status = tensor_table_seal(&table, error);
-	if (status == STATUS_OK && table.count == 0)
+		status = tensor_table_seal(table, error);
+	if (status == STATUS_OK && table->count == 0)
 		status = mapped_file_corrupt(&lora->files[1], 8, error, "an adapter without tensors");
-	for (size_t i = 0; i < table.count && status == STATUS_OK; i++)
-		status = read_tensor(lora, config, &table.tensors[i], error);
+	for (size_t i = 0; i < table->count && status == STATUS_OK; i++)
+		status = read_tensor(lora, config, &table->tensors[i], error);
 	for (size_t i = 0; i < (size_t)config->layers * MODULES && status == STATUS_OK; i++)
 		if (!lora->pairs[i].a != !lora->pairs[i].b)
 			status = mapped_file_corrupt(&lora->files[1], 8, error,
 						     "layer %zu %s: only one of lora_A and lora_B", i / MODULES,
 						     modules[i % MODULES].name);
-cleanup:
+	return status;
+}
+
+enum status lora_from_files(struct mapped_file files[2], const struct model_config *config, struct lora **out,
+			    struct error *error)
+{
+	struct tensor_table table = {0};
+	struct lora *lora = mem_alloc_zero(1, sizeof(*lora));
+	enum status status;
+
+	if (!lora) {
+		mapped_file_close(&files[0]);
+		mapped_file_close(&files[1]);
+		return error_set(error, STATUS_NO_MEMORY, "no memory for an adapter");
+	}
+	lora->files[0] = files[0];
+	lora->files[1] = files[1];
+	lora->layers = config->layers;
+	lora->pairs = mem_alloc_zero((size_t)config->layers * MODULES, sizeof(*lora->pairs));
+	status = lora->pairs ? read_adapter(lora, config, &table, error) :
+			       error_set(error, STATUS_NO_MEMORY, "no memory for an adapter");
 	tensor_table_destroy(&table);
 	if (status == STATUS_OK)
 		*out = lora;
 	else
 		lora_close(lora);
+	return status;
+}
+
+enum status lora_open(const char *folder, const struct model_config *config, struct lora **out,
+		      struct error *error)
+{
+	struct mapped_file files[2] = {{0}};
+	enum status status = load_file(folder, "adapter_config.json", &files[0], error);
+
+	if (status == STATUS_OK)
+		status = load_file(folder, "adapter_model.safetensors", &files[1], error);
+	if (status == STATUS_OK)
+		return lora_from_files(files, config, out, error);
+	mapped_file_close(&files[0]);
 	return status;
 }
 

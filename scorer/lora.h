@@ -14,6 +14,9 @@ struct lora;
  * STATUS_CORRUPT, NO_INPUT or UNSUPPORTED (named) otherwise. */
 enum status lora_open(const char *folder, const struct model_config *config, struct lora **out,
 		      struct error *error);
+/* The same from files[0] (configuration) and files[1] (tensors), which it takes over, failing or not. */
+enum status lora_from_files(struct mapped_file files[2], const struct model_config *config, struct lora **out,
+			    struct error *error);
 void lora_close(struct lora *lora);                     /* NULL ok */
 
 /* Adds the update of rows [first, first + count) to out [count, columns]; nothing for tensors that the

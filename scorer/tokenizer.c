@@ -29,8 +29,7 @@ struct encoding {
 
 /* ---- open and close ---- */
 
-static enum status open_folder(struct tokenizer *tokenizer, const char *folder, struct mapped_file *file,
-			       struct error *error)
+static enum status find_in_folder(const char *folder, struct mapped_file *file, struct error *error)
 {
 	static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
 	enum status status = STATUS_OK;
@@ -45,7 +44,7 @@ static enum status open_folder(struct tokenizer *tokenizer, const char *folder, 
 		}
 		status = mapped_file_open(path, file, error);
 		mem_free(path);
-		return status == STATUS_OK ? tokenizer_load_settings(tokenizer, folder, error) : status;
+		return status;
 	}
 	return error_set(error, STATUS_NO_INPUT, "%s: no tokenizer here; looked for tokenizer.json and "
 			 "tokenizer.model", folder);
@@ -134,24 +133,22 @@ static void index_specials(struct tokenizer *tokenizer)
 	tokenizer->special_start[256] = (uint32_t)tokenizer->special_count;
 }
 
-enum status tokenizer_open(const char *path, struct tokenizer **out, struct error *error)
+/* folder: NULL, or where the settings lie. */
+static enum status make(const char *folder, const struct mapped_file *file, struct tokenizer **out,
+			struct error *error)
 {
-	struct mapped_file file = {0};
 	struct tokenizer *tokenizer = mem_alloc_zero(1, sizeof(*tokenizer));
-	enum status status;
+	enum status status = STATUS_OK;
 
 	if (!tokenizer)
-		return error_set(error, STATUS_NO_MEMORY, "%s: no memory", path);
+		return error_set(error, STATUS_NO_MEMORY, "%s: no memory", file->path);
 	tokenizer->bos = tokenizer->eos = -1;
 	tokenizer->settings = (struct tokenizer_settings){.bos_id = -1, .eos_id = -1, .adds_bos = -1, .legacy = -1};
 	tokenizer->bpe.unknown = -1;
-	if (mapped_file_is_folder(path))
-		status = open_folder(tokenizer, path, &file, error);
-	else
-		status = mapped_file_open(path, &file, error);
+	if (folder)
+		status = tokenizer_load_settings(tokenizer, folder, error);
 	if (status == STATUS_OK)
-		status = load(tokenizer, &file, error);
-	mapped_file_close(&file);
+		status = load(tokenizer, file, error);
 	if (status != STATUS_OK) {
 		tokenizer_close(tokenizer);
 		return status;
@@ -160,6 +157,23 @@ enum status tokenizer_open(const char *path, struct tokenizer **out, struct erro
 	apply_settings(tokenizer);
 	*out = tokenizer;
 	return STATUS_OK;
+}
+
+enum status tokenizer_from_file(const struct mapped_file *file, struct tokenizer **out, struct error *error)
+{
+	return make(NULL, file, out, error);
+}
+
+enum status tokenizer_open(const char *path, struct tokenizer **out, struct error *error)
+{
+	struct mapped_file file = {0};
+	bool folder = mapped_file_is_folder(path);
+	enum status status = folder ? find_in_folder(path, &file, error) : mapped_file_open(path, &file, error);
+
+	if (status == STATUS_OK)
+		status = make(folder ? path : NULL, &file, out, error);
+	mapped_file_close(&file);
+	return status;
 }
 
 void tokenizer_close(struct tokenizer *tokenizer)

@@ -9,13 +9,102 @@
 
 enum { LINE_BYTES_MAX = 4096, TOKEN_BYTES_MAX = 1024, LLAMA3_RESERVED = 256 };
 
+/* ---- SentencePiece ---- */
+
+/* Protocol buffers: a number of 7 bits a byte. False: cut off or above 64 bits. */
+static bool read_varint(const uint8_t *bytes, size_t size, size_t *at, uint64_t *out)
+{
+	uint64_t value = 0;
+
+	for (unsigned shift = 0; shift < 64 && *at < size; shift += 7) {
+		uint8_t byte = bytes[(*at)++];
+		value |= (uint64_t)(byte & 0x7F) << shift;
+		if (!(byte & 0x80)) {
+			*out = value;
+			return true;
+		}
+	}
+	return false;
+}
+
+struct field {
+	uint64_t number, value;         /* value: of a varint; of bytes their length */
+	const uint8_t *bytes;           /* NULL: not bytes */
+};
+
+static bool read_field(const uint8_t *bytes, size_t size, size_t *at, struct field *out)
+{
+	uint64_t tag;
+	size_t skip;
+
+	*out = (struct field){0};
+	if (!read_varint(bytes, size, at, &tag))
+		return false;
+	out->number = tag >> 3;
+	switch (tag & 7) {
+	case 0: return read_varint(bytes, size, at, &out->value);
+	case 1: skip = 8; break;
+	case 5: skip = 4; break;
+	case 2:
+		if (!read_varint(bytes, size, at, &out->value) || out->value > size - *at)
+			return false;
+		out->bytes = bytes + *at;
+		skip = out->value;
+		break;
+	default: return false;
+	}
+	if (skip > size - *at)
+		return false;
+	*at += skip;
+	return true;
+}
+
+/* A file that the library is given is one that it is known to read right: well-formed, BPE, and without a
+ * table for normalisation, which the library would follow unchecked. Llama's models are like that. */
+static enum status check_model(const struct mapped_file *file, struct error *error)
+{
+	enum { PIECE = 1, TRAINER = 2, NORMALIZER = 3, TRAINER_TYPE = 3, NORMALIZER_TABLE = 2, TYPE_BPE = 2 };
+	struct field field, inner;
+	uint64_t type = 1, pieces = 0;
+
+	for (size_t at = 0, begin = 0; at < file->size; begin = at) {
+		if (!read_field(file->bytes, file->size, &at, &field))
+			return mapped_file_corrupt(file, begin, error, "no SentencePiece model: a field is cut off");
+		if (field.number >= PIECE && field.number <= NORMALIZER && !field.bytes)
+			return mapped_file_corrupt(file, begin, error, "no SentencePiece model: field %u is no message",
+						   (unsigned)field.number);
+		if (field.number == PIECE && ++pieces > VOCABULARY_IDS_MAX)
+			return mapped_file_corrupt(file, begin, error, "more than %d pieces", VOCABULARY_IDS_MAX);
+		for (size_t inside = 0; field.bytes && field.number <= NORMALIZER && inside < field.value;) {
+			if (!read_field(field.bytes, field.value, &inside, &inner))
+				return mapped_file_corrupt(file, begin, error, "no SentencePiece model: a field in "
+							   "field %u is cut off", (unsigned)field.number);
+			if (field.number == PIECE && inner.bytes && inner.value > VOCABULARY_PIECE_MAX)
+				return mapped_file_corrupt(file, begin, error, "a piece of %llu bytes",
+							   (unsigned long long)inner.value);
+			if (field.number == TRAINER && inner.number == TRAINER_TYPE)
+				type = inner.value;
+			if (field.number == NORMALIZER && inner.number == NORMALIZER_TABLE && inner.value > 0)
+				return error_set(error, STATUS_UNSUPPORTED, "%s: byte %zu: SentencePiece with a table for "
+						 "normalisation; identity is supported", file->path, begin);
+		}
+	}
+	if (pieces == 0)
+		return mapped_file_corrupt(file, 0, error, "no SentencePiece model: no pieces");
+	if (type != TYPE_BPE)
+		return error_set(error, STATUS_UNSUPPORTED, "%s: SentencePiece model of type %llu; BPE (2) is supported",
+				 file->path, (unsigned long long)type);
+	return STATUS_OK;
+}
+
 enum status tokenizer_load_sentencepiece(struct tokenizer *tokenizer, const struct mapped_file *file,
 					 struct error *error)
 {
 	struct sentencepiece_face *sentencepiece = NULL;
-	enum status status = sentencepiece_load(file->bytes, file->size, file->path ? file->path : "(memory)",
-						&sentencepiece, error);
+	enum status status = check_model(file, error);
 
+	if (status == STATUS_OK)
+		status = sentencepiece_load(file->bytes, file->size, file->path, &sentencepiece, error);
 	if (status != STATUS_OK)
 		return status;
 	tokenizer->sentencepiece = sentencepiece;
@@ -35,6 +124,8 @@ enum status tokenizer_load_sentencepiece(struct tokenizer *tokenizer, const stru
 	}
 	return status == STATUS_OK ? status : error_prefix(error, "%s", file->path);
 }
+
+/* ---- a list of ranks ---- */
 
 static int base64_digit(uint8_t c)
 {

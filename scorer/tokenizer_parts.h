@@ -56,6 +56,9 @@ struct tokenizer {
 enum status tokenizer_add_special(struct tokenizer *tokenizer, int32_t id, struct text_view text,
 				  bool normalised, struct error *error);
 
+/* What tokenizer_open does with a file that is not in a folder. *file may be closed afterwards. */
+enum status tokenizer_from_file(const struct mapped_file *file, struct tokenizer **out, struct error *error);
+
 /* Loaders. Errors name the file. */
 enum status tokenizer_load_json(struct tokenizer *tokenizer, const struct mapped_file *file,
 				struct error *error);
