@@ -11,6 +11,7 @@
 struct samples {
 	uint64_t state;
 	struct arena *arena;
+	bool finite;            /* no NaN, whose bits not every language keeps */
 };
 
 static inline uint64_t sample_bits(struct samples *samples)
@@ -40,7 +41,7 @@ static inline double sample_double(struct samples *samples)
 	static const double edges[] = {0.0, -0.0, 1.0, 4.5, 5e-324, 1.7976931348623157e308, -2.5};
 	uint64_t bits = sample_bits(samples);
 	double value;
-	if (sample_below(samples, 2))
+	if (sample_below(samples, 2) || samples->finite)
 		return edges[sample_below(samples, sizeof edges / sizeof edges[0])];
 	memcpy(&value, &bits, sizeof value);    /* infinities and NaNs included */
 	return value;
@@ -50,7 +51,7 @@ static inline float sample_float(struct samples *samples)
 {
 	uint32_t bits = (uint32_t)sample_bits(samples);
 	float value;
-	if (sample_below(samples, 2))
+	if (sample_below(samples, 2) || samples->finite)
 		return (float)sample_below(samples, 1000) / 999.0f;
 	memcpy(&value, &bits, sizeof value);
 	return value;
