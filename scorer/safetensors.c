@@ -170,8 +170,8 @@ static int compare_places(const void *a, const void *b)
 /* The tensors of this file, which stand last in the table, cover the data exactly. */
 static enum status check_cover(struct header *header, size_t first)
 {
-	struct stored_tensor *tensors = header->table->tensors + first;
 	size_t count = header->table->count - first;
+	struct stored_tensor *tensors = count ? header->table->tensors + first : NULL;
 	uint64_t expected = header->data_start;
 
 	if (count)
