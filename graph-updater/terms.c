@@ -6,6 +6,8 @@
  * anything. Called by words.c and attributes.c, owner thread. */
 #include "graph-updater/terms.h"
 
+#include "graph-updater/chunks.h"
+
 #include <xxhash.h>
 
 enum { FIRST_SLOTS = 1024, NO_TERM = UINT32_MAX };
@@ -20,8 +22,7 @@ struct terms {
 	uint32_t free_first;            /* NO_TERM: none */
 	uint32_t *slots;                /* [slots_mask + 1] */
 	uint32_t slots_mask;
-	uint32_t **lists;               /* [lists_count]: count, then terms; NULL: no list */
-	size_t lists_count;
+	struct chunks lists;            /* a row an item, uint32_t *: count, then terms; NULL: no list */
 	uint32_t items_max;
 	size_t lists_bytes;
 };
@@ -48,7 +49,7 @@ enum status terms_create(const char *name, uint32_t terms_max, uint32_t items_ma
 		terms->slots_mask = FIRST_SLOTS - 1;
 		terms->slots = mem_alloc_zero(FIRST_SLOTS, sizeof *terms->slots);
 	}
-	if (!terms || !terms->slots) {
+	if (!terms || !terms->slots || !chunks_create(&terms->lists, items_max, sizeof(uint32_t *))) {
 		terms_destroy(terms);
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the table of %s", name);
 	}
@@ -56,13 +57,18 @@ enum status terms_create(const char *name, uint32_t terms_max, uint32_t items_ma
 	return STATUS_OK;
 }
 
+static uint32_t **list_of(const struct terms *terms, uint32_t item)
+{
+	return chunks_row(&terms->lists, item);
+}
+
 void terms_destroy(struct terms *terms)
 {
 	if (!terms)
 		return;
-	for (size_t i = 0; i < terms->lists_count; i++)
-		mem_free(terms->lists[i]);
-	mem_free(terms->lists);
+	for (uint32_t i = 0; i < chunks_rows(&terms->lists); i++)
+		mem_free(*list_of(terms, i));
+	chunks_destroy(&terms->lists);
 	mem_free(terms->slots);
 	mem_free(terms->terms);
 	mem_free(terms);
@@ -116,28 +122,6 @@ static bool reserve_terms(struct terms *terms, uint32_t fresh)
 				 terms->terms_max, sizeof *terms->terms))
 			return false;
 	}
-	return true;
-}
-
-static bool reserve_lists(struct terms *terms, uint32_t item)
-{
-	size_t wanted = terms->lists_count ? terms->lists_count : 64;
-	uint32_t **lists;
-
-	if (item < terms->lists_count)
-		return true;
-	if (item >= terms->items_max)
-		return false;
-	while (wanted <= item)
-		wanted *= 2;
-	if (wanted > terms->items_max)
-		wanted = terms->items_max;
-	lists = mem_resize_array(terms->lists, wanted, sizeof *lists);
-	if (!lists)
-		return false;
-	memset(lists + terms->lists_count, 0, (wanted - terms->lists_count) * sizeof *lists);
-	terms->lists = lists;
-	terms->lists_count = wanted;
 	return true;
 }
 
@@ -199,11 +183,12 @@ enum status terms_set(struct terms *terms, struct item_id item, const struct ter
 {
 	uint32_t fresh = 0, *list = NULL, *old;
 
-	if (!count && (item.v >= terms->lists_count || !terms->lists[item.v]))
+	if (!count && (item.v >= chunks_rows(&terms->lists) || !*list_of(terms, item.v)))
 		return STATUS_OK;
 	for (uint32_t i = 0; i < count; i++)
 		fresh += !terms->slots[slot_of(terms, hashes[i])];
-	if (!reserve_lists(terms, item.v) || !reserve_terms(terms, fresh))
+	if (item.v >= terms->items_max || !chunks_reserve(&terms->lists, item.v + 1) ||
+	    !reserve_terms(terms, fresh))
 		goto full;
 	if (count) {
 		list = mem_alloc_array((size_t)count + 1, sizeof *list);
@@ -214,8 +199,8 @@ enum status terms_set(struct terms *terms, struct item_id item, const struct ter
 			list[i + 1] = hold(terms, hashes[i]);
 		terms->lists_bytes += ((size_t)count + 1) * sizeof *list;
 	}
-	old = terms->lists[item.v];
-	terms->lists[item.v] = list;
+	old = *list_of(terms, item.v);
+	*list_of(terms, item.v) = list;
 	if (old) {
 		for (uint32_t i = 1; i <= old[0]; i++)
 			release(terms, old[i]);
@@ -231,15 +216,15 @@ full:
 
 const uint32_t *terms_of(const struct terms *terms, struct item_id item, uint32_t *count)
 {
-	const uint32_t *list = item.v < terms->lists_count ? terms->lists[item.v] : NULL;
+	const uint32_t *list = item.v < chunks_rows(&terms->lists) ? *list_of(terms, item.v) : NULL;
 	*count = list ? list[0] : 0;
 	return list ? list + 1 : NULL;
 }
 
 void terms_prefetch(const struct terms *terms, struct item_id item)
 {
-	if (item.v < terms->lists_count && terms->lists[item.v])
-		__builtin_prefetch(terms->lists[item.v]);
+	if (item.v < chunks_rows(&terms->lists))
+		__builtin_prefetch(*list_of(terms, item.v));
 }
 
 struct term *terms_at(struct terms *terms, uint32_t term)
@@ -275,5 +260,5 @@ size_t terms_memory_bytes(const struct terms *terms)
 {
 	return sizeof *terms + terms->terms_capacity * sizeof *terms->terms +
 	       ((size_t)terms->slots_mask + 1) * sizeof *terms->slots +
-	       terms->lists_count * sizeof *terms->lists + terms->lists_bytes;
+	       chunks_bytes(&terms->lists) + terms->lists_bytes;
 }

@@ -98,7 +98,7 @@ int main(int argc, char **argv)
 		MUST(terms_set(terms, (struct item_id){item}, NULL, 0, &error) == STATUS_OK);
 	MUST(terms_alive(terms) == 0);
 	terms_destroy(terms);
-	for (long successes = 0; successes < 2; successes++) {
+	for (long successes = 0; successes < 3; successes++) {
 		mem_fail_after(successes);
 		MUST(terms_create("terms", 10, 10, &terms, &error) == STATUS_NO_MEMORY);
 	}
