@@ -121,7 +121,7 @@ static void judge(struct file_lane *lane, struct held_record *record, struct are
 	if (record->bytes > limits->record_bytes_max) {
 		snprintf(text, sizeof text, "%s: record %" PRId64 " takes %zu bytes, the limit is %zu",
 			 lane->path, lane->next_record, record->bytes, limits->record_bytes_max);
-		make_bad(record, arena, STATUS_LIMIT, "record-too-large", text);
+		make_bad(record, arena, STATUS_LIMIT, "too-large", text);
 	} else if ((reason = event_malformed(&record->event, limits)) != NULL) {
 		snprintf(text, sizeof text, "%s: record %" PRId64 " is malformed: %s", lane->path,
 			 lane->next_record, reason);
@@ -169,7 +169,7 @@ static void read_one(struct file_lane *lane, struct chunk *chunk, const struct e
 		judge(lane, record, chunk->arena, limits);
 	else
 		make_bad(record, chunk->arena, status,
-			 status == STATUS_LIMIT ? "record-too-large" : "undecodable", why.text);
+			 status == STATUS_LIMIT ? "over-limit" : "undecodable", why.text);
 	if (lane->next_record++ >= lane->skip)
 		chunk->count++;
 }

@@ -62,7 +62,8 @@ struct import_summary {
 	size_t impressions;
 	size_t candidates;              /* of all impressions */
 	size_t short_impressions;       /* fewer candidates than asked: no more items were known by then */
-	size_t new_taken;               /* the taken item was never taken before (skipped or not) */
+	size_t new_taken;               /* the taken item was never taken before (skipped or not); counted
+					   with several candidates or skip_new */
 	size_t untimed;                 /* rows without a time (skipped or put first) */
 	size_t duplicate_items;         /* item rows replaced by a later one */
 	size_t bad_rows;

@@ -18,9 +18,9 @@ struct replay_options {
 	enum status (*next)(void *context, struct replay_event *out, bool *end, struct error *error);
 	void *context;
 	struct sink *sink;              /* borrowed; committed now and then, and settled at the end */
-	double speed;                   /* event time over wall time: 60 is an hour a minute; 0: as fast as can be */
+	double speed;                   /* event time over wall time; 60: an hour a minute, 0: max */
 	int64_t start_ms;               /* events before it are passed over */
-	uint64_t skip;                  /* the first so many events are passed over: to go on where a replay was stopped */
+	uint64_t skip;                  /* pass over so many events: what a stopped replay has done */
 	uint64_t events_max;            /* 0: all */
 	int64_t pause_ms_max;           /* no wait is longer (of wall time): for gaps; 0: no limit */
 	uint64_t commit_events;         /* commit after this many; 0: 10,000 */

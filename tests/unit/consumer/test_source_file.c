@@ -252,7 +252,7 @@ START_TEST(malformed_records_are_bad_in_their_place)
 	ck_assert_str_eq(run(1000), "BAD 2 1 missing-user-id;Xa5;BAD 2 3 negative-time;Xc7;Xe9;");
 	write_file("items.avro", CONTAINER_NULL, items, 3);
 	write_file("interactions.avro", CONTAINER_NULL, NULL, 0);
-	ck_assert_str_eq(run(1000), "BAD 0 1 record-too-large;Pa0;Pc2;");
+	ck_assert_str_eq(run(1000), "BAD 0 1 too-large;Pa0;Pc2;");
 }
 END_TEST
 
