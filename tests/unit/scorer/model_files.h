@@ -31,7 +31,7 @@ static inline void put(struct bytes *bytes, const void *data, size_t size)
 static inline void put_number(struct bytes *bytes, uint64_t value, size_t size)
 {
 	for (size_t i = 0; i < size; i++) {
-		uint8_t byte = (uint8_t)(value >> 8 * i);
+		uint8_t byte = i < 8 ? (uint8_t)(value >> 8 * i) : 0;
 		put(bytes, &byte, 1);
 	}
 }
@@ -75,7 +75,8 @@ static inline void write_file(const char *folder, const char *name, const void *
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	file = fopen(path, "wb");
 	ck_assert_ptr_nonnull(file);
-	ck_assert_uint_eq(fwrite(data, 1, size, file), size);
+	if (size)
+		ck_assert_uint_eq(fwrite(data, 1, size, file), size);
 	ck_assert_int_eq(fclose(file), 0);
 }
 
