@@ -233,7 +233,8 @@ enum status catalog_apply(struct catalog *catalog, const struct item_event *even
 	}
 	entry = build_entry(catalog, event, &cut);
 	if (!entry)
-		return error_set(error, STATUS_NO_MEMORY, "catalog: out of memory at %u items", catalog->count);
+		return error_set(error, STATUS_NO_MEMORY, "catalog: out of memory at %u items",
+				 catalog->count);
 	catalog->cut_texts += cut;
 	if (item_ids_find(catalog->options.items, event->item_id, &item) &&
 	    (old = (struct catalog_entry *)catalog_get(catalog, item)) != NULL) {

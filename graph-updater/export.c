@@ -17,7 +17,8 @@ struct output {
 	FILE *stream;
 };
 
-static enum status output_open(struct output *output, const char *name, const char *ending, struct error *error)
+static enum status output_open(struct output *output, const char *name, const char *ending,
+			       struct error *error)
 {
 	if (snprintf(output->path, PATH_BYTES, "%s.%s", name, ending) >= PATH_BYTES - 8)
 		return error_set(error, STATUS_CANNOT_CREATE, "export %s: the name is too long", name);
@@ -45,7 +46,8 @@ static enum status output_close(struct output *output, struct error *error)
 	output->stream = NULL;
 	if (failed || rename(output->part, output->path)) {
 		unlink(output->part);
-		return error_set(error, STATUS_IO, "export %s: %s", output->path, strerror(errno ? errno : EIO));
+		return error_set(error, STATUS_IO, "export %s: %s", output->path,
+				 strerror(errno ? errno : EIO));
 	}
 	return STATUS_OK;
 }
@@ -83,14 +85,16 @@ static void put_npy_header(FILE *stream, uint64_t rows, uint32_t dimensions)
 	memcpy(header, "\x93NUMPY\x01\x00", 8);
 	memcpy(header + 8, &length, sizeof length);
 	used = snprintf(header + 10, sizeof header - 10,
-			"{'descr': '<f4', 'fortran_order': False, 'shape': (%" PRIu64 ", %u), }", rows, dimensions);
+			"{'descr': '<f4', 'fortran_order': False, 'shape': (%" PRIu64 ", %u), }", rows,
+				dimensions);
 	memset(header + 10 + used, ' ', sizeof header - 10 - (size_t)used);
 	header[NPY_HEADER_BYTES - 1] = '\n';
 	fwrite(header, 1, sizeof header, stream);
 }
 
 /* The row of a node, or NULL where there is none. */
-static const int16_t *row_of(const struct updater *updater, const struct export_options *options, uint32_t node)
+static const int16_t *row_of(const struct updater *updater, const struct export_options *options,
+			     uint32_t node)
 {
 	struct user_id user = {node};
 	struct item_id item = {node};
@@ -98,8 +102,10 @@ static const int16_t *row_of(const struct updater *updater, const struct export_
 	if (!(options->items ? gcn_item_degree(updater->gcn, item) : gcn_user_degree(updater->gcn, user)))
 		return NULL;
 	if (options->what == EXPORT_SEEDS)
-		return options->items ? gcn_item_hidden(updater->gcn, 0, item) : gcn_user_hidden(updater->gcn, 0, user);
-	return options->items ? gcn_item_embedding(updater->gcn, item) : gcn_user_embedding(updater->gcn, user);
+		return options->items ? gcn_item_hidden(updater->gcn, 0, item)
+			: gcn_user_hidden(updater->gcn, 0, user);
+	return options->items ? gcn_item_embedding(updater->gcn, item)
+		: gcn_user_embedding(updater->gcn, user);
 }
 
 static enum status export_rows(const struct updater *updater, const struct export_options *options,
@@ -149,7 +155,8 @@ static enum status put_neighbours(const struct updater *updater, const struct ex
 	struct neighbour *found;
 
 	if (most > NEAREST_MAX)
-		return error_set(error, STATUS_USAGE, "export: %u neighbours, at most %d", most, (int)NEAREST_MAX);
+		return error_set(error, STATUS_USAGE, "export: %u neighbours, at most %d", most,
+				 (int)NEAREST_MAX);
 	found = mem_alloc_array((size_t)most * NEAREST_BATCH_MAX, sizeof *found);
 	if (!found)
 		return error_set(error, STATUS_NO_MEMORY, "export: out of memory");
@@ -157,14 +164,16 @@ static enum status put_neighbours(const struct updater *updater, const struct ex
 	for (uint32_t first = 0; first < count; first += NEAREST_BATCH_MAX) {
 		uint32_t batch = count - first < NEAREST_BATCH_MAX ? count - first : NEAREST_BATCH_MAX;
 		for (uint32_t q = 0; q < batch; q++)
-			queries[q] = (struct nearest_query){{users[first + q]}, most, found + (size_t)q * most, 0};
+			queries[q] = (struct nearest_query){{users[first + q]}, most,
+							    found + (size_t)q * most, 0};
 		nearest_search(updater->gcn, updater->users, queries, batch);
 		for (uint32_t q = 0; q < batch; q++) {
 			report(options, first + q + 1, count);
 			for (uint32_t n = 0; n < queries[q].count; n++, ++*rows) {
 				put_escaped(stream, user_bytes(updater->users, queries[q].user));
 				fputc('\t', stream);
-				put_escaped(stream, user_bytes(updater->users, queries[q].neighbours[n].user));
+				put_escaped(stream, user_bytes(updater->users,
+							       queries[q].neighbours[n].user));
 				fprintf(stream, "\t%.9f\n", queries[q].neighbours[n].cosine);
 			}
 		}
@@ -173,7 +182,8 @@ static enum status put_neighbours(const struct updater *updater, const struct ex
 	return STATUS_OK;
 }
 
-static void put_graph(const struct updater *updater, const struct export_options *options, const uint32_t *users,
+static void put_graph(const struct updater *updater, const struct export_options *options,
+		      const uint32_t *users,
 		      uint32_t count, FILE *stream, uint64_t *rows)
 {
 	fputs("user\titem\tkind\trating\ttime_ms\n", stream);
@@ -204,7 +214,8 @@ enum status export_state(const struct updater *updater, const struct export_opti
 	enum status status;
 
 	if (options->what == EXPORT_SEEDS && !items && !updater->options.both_sides)
-		return error_set(error, STATUS_NOT_FOUND, "export: users have no seeds (graph.seeds = items); "
+		return error_set(error, STATUS_NOT_FOUND,
+				 "export: users have no seeds (graph.seeds = items); "
 				 "export the items'");
 	status = ids_sorted(items ? updater->items.table : updater->users.table, &nodes, &count, error);
 	if (status)
@@ -214,7 +225,8 @@ enum status export_state(const struct updater *updater, const struct export_opti
 	} else {
 		status = output_open(&table, options->name, "tsv", error);
 		if (!status && options->what == EXPORT_NEIGHBORS)
-			status = put_neighbours(updater, options, nodes, count, table.stream, &written, error);
+			status = put_neighbours(updater, options, nodes, count, table.stream, &written,
+						error);
 		else if (!status)
 			put_graph(updater, options, nodes, count, table.stream, &written);
 		if (!status)

@@ -21,7 +21,8 @@ static enum status plan_layers(struct gcn *gcn, struct error *error)
 	for (uint32_t k = 0; k <= GCN_LAYERS_MAX; k++) {
 		weights[k] = k <= options->layers ? options->layer_weights[k] : 0;
 		if (!isfinite(weights[k]) || weights[k] < 0)
-			return error_set(error, STATUS_CONFIG, "graph.layer_weights: %g is not a weight", weights[k]);
+			return error_set(error, STATUS_CONFIG, "graph.layer_weights: %g is not a weight",
+					 weights[k]);
 		given += weights[k];
 	}
 	/* "All on the last layer" is also meant where users have no layer K. */
@@ -38,11 +39,13 @@ static enum status plan_layers(struct gcn *gcn, struct error *error)
 		for (uint32_t k = 0; k <= side->top; k++)
 			sum += side->has[k] ? weights[k] : 0;
 		if (sum == 0 && s == GCN_USERS)
-			return error_set(error, STATUS_CONFIG, "graph.layer_weights: all weight is on layers that users do "
+			return error_set(error, STATUS_CONFIG,
+					 "graph.layer_weights: all weight is on layers that users do "
 					 "not have: with item seeds these are the odd ones");
 		side->single = -1;
 		for (uint32_t k = 0; k <= side->top; k++) {
-			double weight = !side->has[k] ? 0 : s == GCN_ITEMS && !options->both_sides ? k == side->top
+			bool own_layer = s == GCN_ITEMS && !options->both_sides;
+			double weight = !side->has[k] ? 0 : own_layer ? k == side->top
 										    : weights[k] / sum;
 			side->weights[k] = (int32_t)rint(weight * GCN_WEIGHT_ONE);
 			if (weight == 1)
@@ -78,13 +81,15 @@ enum status gcn_create(const struct gcn_options *options, struct gcn **out, stru
 	enum status status;
 
 	if (options->dimensions < 16 || options->dimensions > GCN_DIMENSIONS_MAX || options->dimensions % 16)
-		return error_set(error, STATUS_CONFIG, "graph.dimensions: %u is not a multiple of 16 up to %d",
+		return error_set(error, STATUS_CONFIG,
+				 "graph.dimensions: %u is not a multiple of 16 up to %d",
 				 options->dimensions, (int)GCN_DIMENSIONS_MAX);
 	if (options->layers < 1 || options->layers > GCN_LAYERS_MAX)
 		return error_set(error, STATUS_CONFIG, "graph.layers: %u is outside 1..%d", options->layers,
 				 (int)GCN_LAYERS_MAX);
 	if (!(options->threshold >= 0 && options->threshold <= 1))
-		return error_set(error, STATUS_CONFIG, "graph.threshold: %g is outside 0..1", options->threshold);
+		return error_set(error, STATUS_CONFIG, "graph.threshold: %g is outside 0..1",
+				 options->threshold);
 	gcn = mem_alloc_zero(1, sizeof *gcn);
 	if (!gcn)
 		return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
@@ -154,7 +159,8 @@ bool gcn_mark(struct gcn_side *side, uint32_t layer, uint32_t node)
 
 	if (meta->dirty >> layer & 1)
 		return true;
-	if (!mem_reserve((void **)&list->nodes, &list->capacity, list->count, side->nodes_max, sizeof *list->nodes))
+	if (!mem_reserve((void **)&list->nodes, &list->capacity, list->count, side->nodes_max,
+			 sizeof *list->nodes))
 		return false;
 	list->nodes[list->count++] = node;
 	meta->dirty |= (uint8_t)(1u << layer);
@@ -241,7 +247,8 @@ static enum status edge_changed(void *context, const struct graph_change *change
 	if (had == has)
 		return STATUS_OK;
 	if (has) {
-		room = reserve_node(users, user) && reserve_node(items, item) && gain_edge(gcn, users, user) &&
+		room = reserve_node(users, user) && reserve_node(items, item) &&
+			gain_edge(gcn, users, user) &&
 		       gain_edge(gcn, items, item);
 		if (room && !gcn->loading)
 			room = change_sums(gcn, GCN_USERS, user, item, true) &&

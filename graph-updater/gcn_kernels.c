@@ -87,18 +87,22 @@ AVX2 static inline int64_t sum_of_lanes(__m256i lanes)
 /* cvtpd_epi32 rounds as rint() does: half to even in the default mode. */
 AVX2 static inline __m128i quotients(const int32_t *sums, __m256d degree)
 {
-	return _mm256_cvtpd_epi32(_mm256_div_pd(_mm256_cvtepi32_pd(_mm_load_si128((const __m128i *)sums)), degree));
+	return _mm256_cvtpd_epi32(_mm256_div_pd(_mm256_cvtepi32_pd(_mm_load_si128((const __m128i *)sums)),
+						degree));
 }
 
-AVX2 static void avx2_refresh(const int32_t *sums, uint32_t degree, const int16_t *stored, uint32_t dimensions,
-			      int16_t *fresh, int16_t *residual, int64_t *fresh_square, int64_t *residual_square)
+AVX2 static void avx2_refresh(const int32_t *sums, uint32_t degree, const int16_t *stored,
+			      uint32_t dimensions,
+			      int16_t *fresh, int16_t *residual, int64_t *fresh_square,
+				      int64_t *residual_square)
 {
 	__m256d divisor = _mm256_set1_pd((double)degree);
 	__m256i ff = _mm256_setzero_si256(), rr = ff;
 
 	for (uint32_t i = 0; i < dimensions; i += 16) {
 		__m128i low = _mm_packs_epi32(quotients(sums + i, divisor), quotients(sums + i + 4, divisor));
-		__m128i high = _mm_packs_epi32(quotients(sums + i + 8, divisor), quotients(sums + i + 12, divisor));
+		__m128i high = _mm_packs_epi32(quotients(sums + i + 8, divisor),
+					       quotients(sums + i + 12, divisor));
 		__m256i now = _mm256_set_m128i(high, low);
 		__m256i change = _mm256_sub_epi16(now, _mm256_load_si256((const __m256i *)(stored + i)));
 		_mm256_store_si256((__m256i *)(fresh + i), now);
@@ -119,7 +123,8 @@ AVX2 static int64_t avx2_dot(const int16_t *a, const int16_t *b, uint32_t dimens
 		__m256i lanes = _mm256_setzero_si256();
 		uint32_t end = dimensions - i > 128 ? i + 128 : dimensions;
 		for (; i < end; i += 16)
-			lanes = _mm256_add_epi32(lanes, _mm256_madd_epi16(_mm256_load_si256((const __m256i *)(a + i)),
+			lanes = _mm256_add_epi32(lanes,
+						 _mm256_madd_epi16(_mm256_load_si256((const __m256i *)(a + i)),
 									  _mm256_load_si256((const __m256i *)(b + i))));
 		total = _mm256_add_epi64(total, _mm256_cvtepi32_epi64(_mm256_castsi256_si128(lanes)));
 		total = _mm256_add_epi64(total, _mm256_cvtepi32_epi64(_mm256_extracti128_si256(lanes, 1)));

@@ -24,7 +24,8 @@ size_t gcn_item_state_bytes(const struct gcn *gcn)
 	return state_bytes(gcn, &gcn->sides[GCN_ITEMS]);
 }
 
-static void save_node(const struct gcn *gcn, const struct gcn_side *side, uint32_t node, void *state, bool *pending)
+static void save_node(const struct gcn *gcn, const struct gcn_side *side, uint32_t node, void *state,
+		      bool *pending)
 {
 	size_t row_bytes = gcn->options.dimensions * sizeof(int16_t);
 	char *at = state;
@@ -74,7 +75,8 @@ static enum status load_row(const struct gcn *gcn, const char **at, int16_t *row
 	return STATUS_OK;
 }
 
-static enum status load_node(struct gcn *gcn, struct gcn_side *side, uint32_t node, const void *state, bool pending,
+static enum status load_node(struct gcn *gcn, struct gcn_side *side, uint32_t node, const void *state,
+			     bool pending,
 			     struct error *error)
 {
 	const char *at = state;
@@ -83,7 +85,8 @@ static enum status load_node(struct gcn *gcn, struct gcn_side *side, uint32_t no
 	if (node >= chunks_rows(&side->meta) || !gcn_meta_of(side, node)->degree) {
 		for (size_t byte = 0; byte < state_bytes(gcn, side); byte++)
 			if (at[byte])
-				return error_set(error, STATUS_CORRUPT, "an embedding of a node without edges");
+				return error_set(error, STATUS_CORRUPT,
+						 "an embedding of a node without edges");
 		return STATUS_OK;
 	}
 	for (uint32_t k = 1; k <= side->top && !status; k++)
@@ -101,12 +104,14 @@ static enum status load_node(struct gcn *gcn, struct gcn_side *side, uint32_t no
 	return STATUS_OK;
 }
 
-enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *state, bool pending, struct error *error)
+enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *state, bool pending,
+			  struct error *error)
 {
 	return load_node(gcn, &gcn->sides[GCN_USERS], user.v, state, pending, error);
 }
 
-enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending, struct error *error)
+enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending,
+			  struct error *error)
 {
 	return load_node(gcn, &gcn->sides[GCN_ITEMS], item.v, state, pending, error);
 }
@@ -120,13 +125,15 @@ static bool rebuild_sums(struct gcn *gcn, int s)
 		uint32_t count;
 		const struct edge *edges = gcn_edges_of(gcn, s, node, &count);
 		struct gcn_meta *meta = gcn_meta_of(side, node);
-		if (meta->degree >= gcn->options.wide_degree && !meta->wide && !gcn_sums_widen(gcn, side, node))
+		if (meta->degree >= gcn->options.wide_degree && !meta->wide &&
+		    !gcn_sums_widen(gcn, side, node))
 			return false;
 		for (uint32_t k = 1; k <= side->top; k++)
 			for (uint32_t e = 0; side->has[k] && e < count; e++)
 				if (graph_edge_in_gcn(gcn->options.graph, &edges[e]))
 					gcn_sums_change(gcn, side, k, node,
-							gcn_hidden_of(&gcn->sides[!s], k - 1, edges[e].other), true);
+							gcn_hidden_of(&gcn->sides[!s], k - 1, edges[e].other),
+								true);
 	}
 	return true;
 }
@@ -146,7 +153,8 @@ enum status gcn_load_anew(struct gcn *gcn, struct error *error)
 	for (int s = 0; s < GCN_SIDES && !status; s++) {
 		struct gcn_side *side = &gcn->sides[s];
 		for (uint32_t node = 0; node < chunks_rows(&side->meta) && !status; node++)
-			for (uint32_t k = 1; k <= side->top && gcn_meta_of(side, node)->degree && !status; k++)
+			for (uint32_t k = 1; k <= side->top && gcn_meta_of(side, node)->degree &&
+			     !status; k++)
 				if (side->has[k] && !gcn_mark(side, k, node))
 					status = error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
 	}
@@ -158,7 +166,8 @@ enum status gcn_load_anew(struct gcn *gcn, struct error *error)
 static enum status wrong(const struct gcn_side *side, int s, uint32_t node, uint32_t layer, const char *what,
 			 struct error *error)
 {
-	return error_set(error, STATUS_INTERNAL, "layer %u of %s %.*s: %s", layer, s == GCN_USERS ? "user" : "item",
+	return error_set(error, STATUS_INTERNAL, "layer %u of %s %.*s: %s", layer, s == GCN_USERS ? "user"
+			 : "item",
 			 TEXT_ARGS(ids_bytes(side->ids, node)), what);
 }
 
@@ -182,13 +191,16 @@ static enum status check_layer(const struct gcn *gcn, int s, uint32_t node, uint
 	}
 	for (uint32_t i = 0; i < dimensions; i++)
 		if (gcn_sums_get(side, layer, node, i) != sums[i])
-			return wrong(side, s, node, layer, "sums differ from those of the hidden states", error);
+			return wrong(side, s, node, layer, "sums differ from those of the hidden states",
+				     error);
 	if (!meta->degree || meta->dirty >> layer & 1)
 		return STATUS_OK;
-	gcn_sums_refresh(gcn, side, layer, node, scratch, scratch + dimensions, &fresh_square, &residual_square);
+	gcn_sums_refresh(gcn, side, layer, node, scratch, scratch + dimensions, &fresh_square,
+			 &residual_square);
 	if (residual_square && (layer == gcn->last_layer ||
 				(double)residual_square > gcn->threshold_square * (double)fresh_square))
-		return wrong(side, s, node, layer, "the hidden state is further from its mean than the threshold", error);
+		return wrong(side, s, node, layer,
+			     "the hidden state is further from its mean than the threshold", error);
 	return STATUS_OK;
 }
 
@@ -213,8 +225,10 @@ static enum status check_node(const struct gcn *gcn, int s, uint32_t node, int64
 	if (degree && side->has[0])
 		gcn_seed(gcn, side, node, scratch);
 	for (uint32_t k = 0; k <= side->top; k++)
-		if (side->has[k] && (k == 0 || !degree) && memcmp(gcn_hidden_of(side, k, node), scratch, row_bytes))
-			return wrong(side, s, node, k, degree ? "not the seed of the id" : "not zero without edges", error);
+		if (side->has[k] && (k == 0 || !degree) && memcmp(gcn_hidden_of(side, k, node), scratch,
+								  row_bytes))
+			return wrong(side, s, node, k, degree ? "not the seed of the id"
+				     : "not zero without edges", error);
 	for (uint32_t k = 1; k <= side->top && !status; k++)
 		if (side->has[k])
 			status = check_layer(gcn, s, node, k, sums, scratch, error);

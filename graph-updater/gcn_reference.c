@@ -22,13 +22,15 @@ struct gcn_reference {
 	struct layer layers[2][GCN_LAYERS_MAX + 1];
 };
 
-static const struct edge *edges_of(const struct gcn_reference *reference, int side, uint32_t node, uint32_t *count)
+static const struct edge *edges_of(const struct gcn_reference *reference, int side, uint32_t node,
+				   uint32_t *count)
 {
 	return side == 0 ? graph_user_edges(reference->options.graph, (struct user_id){node}, count)
 			 : graph_item_edges(reference->options.graph, (struct item_id){node}, count);
 }
 
-static void seed_node(const struct gcn_reference *reference, const struct ids *ids, uint32_t node, int16_t *row)
+static void seed_node(const struct gcn_reference *reference, const struct ids *ids, uint32_t node,
+		      int16_t *row)
 {
 	struct text_view bytes = ids_bytes(ids, node);
 
@@ -84,12 +86,14 @@ static void *propagate(void *context)
 {
 	const struct share *share = context;
 	struct gcn_reference *reference = share->reference;
-	const struct ids *ids = share->side == 0 ? reference->options.users.table : reference->options.items.table;
+	const struct ids *ids = share->side == 0 ? reference->options.users.table
+		: reference->options.items.table;
 	uint32_t dimensions = reference->options.dimensions, count;
 	enum { BLOCK = 256 };
 
 	for (uint32_t block = share->first * BLOCK; block < reference->ends[share->side]; block += share->stride * BLOCK)
-		for (uint32_t node = block; node < block + BLOCK && node < reference->ends[share->side]; node++) {
+		for (uint32_t node = block; node < block + BLOCK &&
+		     node < reference->ends[share->side]; node++) {
 			const struct edge *edges = edges_of(reference, share->side, node, &count);
 			int16_t *row = reference->layers[share->side][share->layer].rows + (size_t)node * dimensions;
 			bool has_edge = false;
@@ -100,10 +104,12 @@ static void *propagate(void *context)
 			if (share->layer == 0)
 				seed_node(reference, ids, node, row);
 			else if (count < 1 << 17)
-				mean_of_few(edges, count, reference->layers[!share->side][share->layer - 1].rows,
+				mean_of_few(edges, count,
+					    reference->layers[!share->side][share->layer - 1].rows,
 					    dimensions, reference->options.graph, row);
 			else
-				mean_of_many(edges, count, reference->layers[!share->side][share->layer - 1].rows,
+				mean_of_many(edges, count,
+					     reference->layers[!share->side][share->layer - 1].rows,
 					     dimensions, reference->options.graph, row);
 		}
 	return NULL;
@@ -174,7 +180,8 @@ static const int16_t *row_of(const struct gcn_reference *reference, int side, ui
 {
 	const int16_t *rows = layer <= GCN_LAYERS_MAX ? reference->layers[side][layer].rows : NULL;
 
-	return rows && node < reference->ends[side] ? rows + (size_t)node * reference->options.dimensions : NULL;
+	return rows && node < reference->ends[side] ? rows + (size_t)node * reference->options.dimensions
+		: NULL;
 }
 
 const int16_t *gcn_reference_user(const struct gcn_reference *reference, uint32_t layer, struct user_id user)

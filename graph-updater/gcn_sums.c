@@ -51,7 +51,8 @@ void gcn_sums_refresh(const struct gcn *gcn, const struct gcn_side *side, uint32
 	const int64_t *sums;
 
 	if (!meta->wide) {
-		gcn->kernels->refresh(gcn_sums_of(side, layer, node), meta->degree, stored, gcn->options.dimensions,
+		gcn->kernels->refresh(gcn_sums_of(side, layer, node), meta->degree, stored,
+				      gcn->options.dimensions,
 				      fresh, residual, fresh_square, residual_square);
 		return;
 	}

@@ -98,9 +98,11 @@ static void link_edge(struct graph *graph, struct user_id user, const struct edg
 }
 
 /* There is room for one more on both sides. A winner of the same time takes the place of the old one. */
-static void replace_edge(struct graph *graph, struct user_id user, const struct edge *old, const struct edge *new)
+static void replace_edge(struct graph *graph, struct user_id user, const struct edge *old,
+			 const struct edge *new)
 {
-	struct node *user_side = user_node(graph, user), *item_side = item_node(graph, (struct item_id){old->other});
+	struct node *user_side = user_node(graph, user), *item_side = item_node(graph,
+										(struct item_id){old->other});
 	uint64_t delta = (uint64_t)edge_response(new) - edge_response(old);
 	struct edge seen_by_item = *new;
 	uint32_t at;
@@ -128,7 +130,8 @@ static void release_lonely(struct graph *graph, struct user_id user, struct item
 		ids_release(graph->options.items.table, item.v, IDS_GRAPH);
 }
 
-static enum status remove_edge(struct graph *graph, struct user_id user, struct edge edge, struct error *error)
+static enum status remove_edge(struct graph *graph, struct user_id user, struct edge edge,
+			       struct error *error)
 {
 	struct graph_change change = {user, {edge.other}, &edge, NULL};
 	enum status status;
@@ -199,7 +202,8 @@ static enum status evict(struct graph *graph, int64_t clock_ms, struct error *er
 
 /* ---- applying an event ---- */
 
-static enum status edge_of(const struct graph *graph, const struct interaction_event *event, struct edge *edge,
+static enum status edge_of(const struct graph *graph, const struct interaction_event *event,
+			   struct edge *edge,
 			   struct error *error)
 {
 	uint64_t time = (uint64_t)event->event_time_ms;
@@ -251,7 +255,8 @@ static bool is_buried(const struct graph *graph, const struct interaction_event 
 	if (!tombstones_count(graph->options.tombstones))
 		return false;
 	probe = tombstone_of(TOMBSTONE_PAIR, event->user_id, event->item_id, 0);
-	if (tombstones_find(graph->options.tombstones, &probe, clock_ms, &time_ms) && event->event_time_ms <= time_ms)
+	if (tombstones_find(graph->options.tombstones, &probe, clock_ms, &time_ms) &&
+	    event->event_time_ms <= time_ms)
 		return true;
 	probe = tombstone_of(TOMBSTONE_USER, event->user_id, none, 0);
 	return tombstones_find(graph->options.tombstones, &probe, clock_ms, &time_ms) &&
@@ -263,7 +268,8 @@ static enum status apply_removal(struct graph *graph, const struct interaction_e
 				 enum graph_effect *effect, struct error *error)
 {
 	bool whole_user = !event->item_id.bytes, later;
-	struct tombstone tombstone = tombstone_of(whole_user ? TOMBSTONE_USER : TOMBSTONE_PAIR, event->user_id,
+	struct tombstone tombstone = tombstone_of(whole_user ? TOMBSTONE_USER : TOMBSTONE_PAIR,
+						  event->user_id,
 						  event->item_id, event->event_time_ms);
 	const struct node *node;
 	const struct edge *edge;
@@ -289,7 +295,8 @@ static enum status apply_removal(struct graph *graph, const struct interaction_e
 	}
 	/* The user's node outlives its edges: only its id is released with the last one. */
 	node = user_node(graph, user);
-	for (uint32_t left = graph_edges_before(node->edges, node->count, event->event_time_ms + 1); left; left--) {
+	for (uint32_t left = graph_edges_before(node->edges, node->count,
+						event->event_time_ms + 1); left; left--) {
 		*effect = GRAPH_CHANGED;
 		status = remove_edge(graph, user, node->edges[left - 1], error);
 		if (status)

@@ -78,7 +78,8 @@ void node_remove(struct graph *graph, struct node *node, uint32_t index)
 
 	node->response -= edge_response(&node->edges[index]);
 	node->count--;
-	memmove(&node->edges[index], &node->edges[index + 1], (size_t)(node->count - index) * sizeof *node->edges);
+	memmove(&node->edges[index], &node->edges[index + 1],
+		(size_t)(node->count - index) * sizeof *node->edges);
 	if (!node->count) {
 		graph->lists_bytes -= node->capacity * sizeof *node->edges;
 		mem_free(node->edges);

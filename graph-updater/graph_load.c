@@ -8,12 +8,15 @@ enum status graph_load_edge(struct graph *graph, struct user_id user, const stru
 {
 	struct node *node;
 
-	if (!chunks_reserve(&graph->user_nodes, user.v + 1) || !chunks_reserve(&graph->item_nodes, edge->other + 1))
+	if (!chunks_reserve(&graph->user_nodes, user.v + 1) ||
+	    !chunks_reserve(&graph->item_nodes, edge->other + 1))
 		goto no_memory;
 	node = user_node(graph, user);
-	if (edge_kind(edge) >= KIND_REMOVE || edge->value > RESPONSE_ONE || (!edge_has_rating(edge) && edge->value) ||
+	if (edge_kind(edge) >= KIND_REMOVE || edge->value > RESPONSE_ONE ||
+	    (!edge_has_rating(edge) && edge->value) ||
 	    (edge_kind(edge) == KIND_RATE && !edge_has_rating(edge)))
-		return error_set(error, STATUS_CORRUPT, "an edge with kind %d and value %u", (int)edge_kind(edge),
+		return error_set(error, STATUS_CORRUPT, "an edge with kind %d and value %u",
+				 (int)edge_kind(edge),
 				 edge->value);
 	if (node->count && edge_compare(graph->options.items.table, &node->edges[node->count - 1], edge) >= 0)
 		return error_set(error, STATUS_CORRUPT, "a user's edges are not in order");
@@ -107,7 +110,8 @@ enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct erro
 }
 
 /* One side's lists: in order, ids alive, every edge on the other side as well, counters right. */
-static enum status check_side(const struct graph *graph, const struct chunks *nodes, const struct chunks *others,
+static enum status check_side(const struct graph *graph, const struct chunks *nodes,
+			      const struct chunks *others,
 			      const struct ids *own_ids, const struct ids *other_ids, const char *what,
 			      struct graph_counts *counts, struct error *error)
 {
@@ -123,23 +127,28 @@ static enum status check_side(const struct graph *graph, const struct chunks *no
 			mirrored.other = n;
 			response += edge_response(&node->edges[e]);
 			if (e && edge_compare(other_ids, &node->edges[e - 1], &node->edges[e]) >= 0)
-				return error_set(error, STATUS_INTERNAL, "edges of %s %.*s are not in order", what,
+				return error_set(error, STATUS_INTERNAL, "edges of %s %.*s are not in order",
+						 what,
 						 TEXT_ARGS(name));
 			uint32_t at = node_locate(other, own_ids, &mirrored);
 			if (at == other->count || memcmp(&other->edges[at], &mirrored, sizeof mirrored))
-				return error_set(error, STATUS_INTERNAL, "an edge of %s %.*s is not on the other side",
+				return error_set(error, STATUS_INTERNAL,
+						 "an edge of %s %.*s is not on the other side",
 						 what, TEXT_ARGS(name));
 		}
 		if (response != node->response)
-			return error_set(error, STATUS_INTERNAL, "the response counter of %s %.*s is %llu, not %llu", what,
+			return error_set(error, STATUS_INTERNAL,
+					 "the response counter of %s %.*s is %llu, not %llu", what,
 					 TEXT_ARGS(name), (unsigned long long)node->response,
 					 (unsigned long long)response);
 		counts->edges += node->count;
 		counts->response += response;
 	}
 	if (counts->edges != graph->counts.edges || counts->response != graph->counts.response)
-		return error_set(error, STATUS_INTERNAL, "%s sides have %llu edges with response %llu, not %llu with %llu",
-				 what, (unsigned long long)counts->edges, (unsigned long long)counts->response,
+		return error_set(error, STATUS_INTERNAL,
+				 "%s sides have %llu edges with response %llu, not %llu with %llu",
+				 what, (unsigned long long)counts->edges,
+					 (unsigned long long)counts->response,
 				 (unsigned long long)graph->counts.edges,
 				 (unsigned long long)graph->counts.response);
 	return STATUS_OK;
@@ -151,10 +160,12 @@ enum status graph_check(const struct graph *graph, struct error *error)
 	struct graph_counts by_users = {0}, by_items = {0};
 	enum status status;
 
-	status = check_side(graph, &graph->user_nodes, &graph->item_nodes, users, items, "user", &by_users, error);
+	status = check_side(graph, &graph->user_nodes, &graph->item_nodes, users, items, "user", &by_users,
+			    error);
 	if (status)
 		return status;
-	status = check_side(graph, &graph->item_nodes, &graph->user_nodes, items, users, "item", &by_items, error);
+	status = check_side(graph, &graph->item_nodes, &graph->user_nodes, items, users, "item", &by_items,
+			    error);
 	if (status)
 		return status;
 	return find_repeated(graph, STATUS_INTERNAL, error);

@@ -261,7 +261,8 @@ static int compare_records(const void *left, const void *right, void *context)
 {
 	const struct ids *ids = context;
 
-	return text_compare(ids_bytes(ids, *(const uint32_t *)left), ids_bytes(ids, *(const uint32_t *)right));
+	return text_compare(ids_bytes(ids, *(const uint32_t *)left),
+			    ids_bytes(ids, *(const uint32_t *)right));
 }
 
 enum status ids_sorted(const struct ids *ids, uint32_t **out, uint32_t *count, struct error *error)

@@ -11,8 +11,10 @@ static enum status no_room(struct error *error)
 }
 
 /* The last edges, newest first. `of_user`: the other side are items, which have titles. */
-static enum status list_edges(const struct updater *updater, const struct edge *edges, uint32_t count, bool of_user,
-			      uint32_t last_max, struct arena *arena, struct inspect_node *node, struct error *error)
+static enum status list_edges(const struct updater *updater, const struct edge *edges, uint32_t count,
+			      bool of_user,
+			      uint32_t last_max, struct arena *arena, struct inspect_node *node,
+				      struct error *error)
 {
 	uint32_t kept = count < last_max ? count : last_max;
 	struct inspect_edge *last = arena_array(arena, kept, sizeof *last);
@@ -45,7 +47,8 @@ static double mean_of(uint64_t response, uint32_t count)
 }
 
 enum status inspect_user(const struct updater *updater, struct text_view id, uint32_t last_max,
-			 uint32_t neighbours_max, struct arena *arena, struct inspect_node *out, struct error *error)
+			 uint32_t neighbours_max, struct arena *arena, struct inspect_node *out,
+				 struct error *error)
 {
 	struct inspect_node node = {.id = id};
 	struct inspect_neighbour *neighbours;
@@ -72,7 +75,8 @@ enum status inspect_user(const struct updater *updater, struct text_view id, uin
 		return no_room(error);
 	nearest_search(updater->gcn, updater->users, &query, 1);
 	for (uint32_t n = 0; n < query.count; n++)
-		neighbours[n] = (struct inspect_neighbour){user_bytes(updater->users, query.neighbours[n].user),
+		neighbours[n] = (struct inspect_neighbour){user_bytes(updater->users,
+								      query.neighbours[n].user),
 							   query.neighbours[n].cosine};
 	node.neighbours = neighbours;
 	node.neighbours_count = query.count;
@@ -80,7 +84,8 @@ enum status inspect_user(const struct updater *updater, struct text_view id, uin
 	return STATUS_OK;
 }
 
-enum status inspect_item(const struct updater *updater, struct text_view id, uint32_t last_max, struct arena *arena,
+enum status inspect_item(const struct updater *updater, struct text_view id, uint32_t last_max,
+			 struct arena *arena,
 			 struct inspect_node *out, struct error *error)
 {
 	struct inspect_node node = {.id = id};

@@ -40,8 +40,10 @@ struct inspect_node {
 
 /* STATUS_NOT_FOUND: nothing is known under this id. */
 enum status inspect_user(const struct updater *updater, struct text_view id, uint32_t last_max,
-			 uint32_t neighbours_max, struct arena *arena, struct inspect_node *out, struct error *error);
-enum status inspect_item(const struct updater *updater, struct text_view id, uint32_t last_max, struct arena *arena,
+			 uint32_t neighbours_max, struct arena *arena, struct inspect_node *out,
+				 struct error *error);
+enum status inspect_item(const struct updater *updater, struct text_view id, uint32_t last_max,
+			 struct arena *arena,
 			 struct inspect_node *out, struct error *error);
 
 #endif

@@ -75,7 +75,8 @@ static void scan_scalar(struct user_ids users, struct nearest_query *query, cons
 	for (uint32_t r = 0; r < count; r++)
 		if (norms[r])
 			offer(users, query, first + r,
-			      gcn_kernels_scalar.dot(own, rows + (size_t)r * dimensions, dimensions), norms[r]);
+			      gcn_kernels_scalar.dot(own, rows + (size_t)r * dimensions, dimensions),
+				      norms[r]);
 }
 
 #if defined(__x86_64__)
@@ -95,10 +96,12 @@ static struct first_look first_look_of(const int16_t *own, uint32_t dimensions)
 
 	for (uint32_t i = 0; i < dimensions; i++)
 		most = abs(own[i]) > most ? abs(own[i]) : most;
-	return (uint32_t)most * dimensions < 1u << 18 ? (struct first_look){0, 0} : (struct first_look){5, 16};
+	return (uint32_t)most * dimensions < 1u << 18 ? (struct first_look){0, 0}
+		: (struct first_look){5, 16};
 }
 
-AVX2 static inline __m256i lanes_of(const int16_t *own, const int16_t *row, uint32_t dimensions, __m128i shift)
+AVX2 static inline __m256i lanes_of(const int16_t *own, const int16_t *row, uint32_t dimensions,
+				    __m128i shift)
 {
 	__m256i total = _mm256_setzero_si256();
 
@@ -106,7 +109,8 @@ AVX2 static inline __m256i lanes_of(const int16_t *own, const int16_t *row, uint
 		__m256i lanes = _mm256_setzero_si256();
 		uint32_t end = dimensions - i > 128 ? i + 128 : dimensions;
 		for (; i < end; i += 16)
-			lanes = _mm256_add_epi32(lanes, _mm256_madd_epi16(_mm256_load_si256((const __m256i *)(own + i)),
+			lanes = _mm256_add_epi32(lanes,
+						 _mm256_madd_epi16(_mm256_load_si256((const __m256i *)(own + i)),
 									  _mm256_load_si256((const __m256i *)(row + i))));
 		total = _mm256_add_epi32(total, _mm256_sra_epi32(lanes, shift));
 	}
@@ -140,7 +144,8 @@ AVX2 static void scan_avx2(struct user_ids users, struct nearest_query *query, c
 			if (!norms[at])
 				continue;
 			offer(users, query, first + at,
-			      gcn_kernels_avx2.dot(own, rows + (size_t)at * dimensions, dimensions), norms[at]);
+			      gcn_kernels_avx2.dot(own, rows + (size_t)at * dimensions, dimensions),
+				      norms[at]);
 			limit = limit_of(query);
 		}
 	}
@@ -155,7 +160,8 @@ static void scan(scan_function *scan_block, const struct gcn *gcn, struct user_i
 	const float *inverses;
 	const int16_t *rows;
 
-	for (uint32_t first = 0; (run = gcn_user_rows(gcn, first, &rows, &norms, &inverses)) > 0; first += run) {
+	for (uint32_t first = 0; (run = gcn_user_rows(gcn, first, &rows, &norms,
+						      &inverses)) > 0; first += run) {
 		for (uint32_t block = 0; block < run; block += BLOCK_ROWS) {
 			uint32_t size = run - block < BLOCK_ROWS ? run - block : BLOCK_ROWS;
 			for (size_t q = 0; q < count; q++)
@@ -197,7 +203,8 @@ bool nearest_search_path(enum nearest_path path, const struct gcn *gcn, struct u
 #if defined(__x86_64__)
 	if (path == NEAREST_AVX2 && !gcn_have_avx2())
 		return false;
-	search(path != NEAREST_SCALAR && gcn_have_avx2() ? scan_avx2 : scan_scalar, gcn, users, queries, count);
+	search(path != NEAREST_SCALAR && gcn_have_avx2() ? scan_avx2 : scan_scalar, gcn, users, queries,
+	       count);
 #else
 	if (path == NEAREST_AVX2)
 		return false;

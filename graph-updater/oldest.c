@@ -95,7 +95,8 @@ again:
 		oldest->heap = mem_alloc_array(wanted, sizeof *oldest->heap);
 		oldest->batch = mem_alloc_array(wanted, sizeof *oldest->batch);
 		if (!oldest->heap || !oldest->batch)
-			return error_set(error, STATUS_NO_MEMORY, "eviction: out of memory for %zu edges", wanted);
+			return error_set(error, STATUS_NO_MEMORY, "eviction: out of memory for %zu edges",
+					 wanted);
 		oldest->capacity = wanted;
 	}
 	/* A quarter stays free for edges that arrive late. */
@@ -106,7 +107,8 @@ again:
 	for (uint32_t user = 0; user < end; user++) {
 		const struct node *node = user_node(graph, (struct user_id){user});
 		for (uint32_t e = 0; e < node->count; e++) {
-			struct oldest_edge edge = {edge_time_ms(&node->edges[e]), {user}, {node->edges[e].other}};
+			struct oldest_edge edge = {edge_time_ms(&node->edges[e]), {user},
+						   {node->edges[e].other}};
 			if (edge.time_ms >= dropped_ms)
 				break;          /* its list is in order of time */
 			if (oldest->count < wanted) {
@@ -154,7 +156,8 @@ static bool is_there(const struct graph *graph, const struct oldest_edge *edge)
 {
 	const struct edge *found = NULL;
 
-	if (ids_alive(graph->options.users.table, edge->user.v) && ids_alive(graph->options.items.table, edge->item.v))
+	if (ids_alive(graph->options.users.table, edge->user.v) &&
+	    ids_alive(graph->options.items.table, edge->item.v))
 		found = graph_find(graph, edge->user, edge->item);
 	return found && edge_time_ms(found) == edge->time_ms;
 }
@@ -163,7 +166,8 @@ static int compare_descending(const void *left, const void *right, void *context
 {
 	const struct oldest_edge *a = right, *b = left;
 	const struct graph *graph = context;
-	int order = text_compare(user_bytes(graph->options.users, a->user), user_bytes(graph->options.users, b->user));
+	int order = text_compare(user_bytes(graph->options.users, a->user),
+				 user_bytes(graph->options.users, b->user));
 
 	return order ? order : text_compare(item_bytes(graph->options.items, a->item),
 					    item_bytes(graph->options.items, b->item));

@@ -268,7 +268,8 @@ enum status snapshot_corrupt(const struct snapshot_reader *reader, struct error 
 {
 	uint64_t byte = reader->position - (reader->size - reader->at);
 
-	return error_set(error, STATUS_CORRUPT, "snapshot %s, byte %" PRIu64 ": %s", reader->path, byte, reason);
+	return error_set(error, STATUS_CORRUPT, "snapshot %s, byte %" PRIu64 ": %s", reader->path, byte,
+			 reason);
 }
 
 static enum status read_all(struct snapshot_reader *reader, void *bytes, size_t count, struct error *error)
@@ -349,12 +350,16 @@ enum status snapshot_reader_open(const char *path, struct snapshot_reader **out,
 		goto cleanup;
 	reader->version = (uint64_t)(start[14] - '0');
 	if (memcmp(start, magic, MAGIC_BYTES)) {
-		bool other = !memcmp(start, magic, 14) && start[14] > '1' && start[14] <= '9' && start[15] == '\n' &&
+		bool other = !memcmp(start, magic, 14) && start[14] > '1' && start[14] <= '9' &&
+			start[15] == '\n' &&
 			     read_block(reader, NULL) == STATUS_OK;
-		status = other ? error_set(error, STATUS_INCOMPATIBLE, "snapshot %s: format version %c, this program "
-					   "reads %d: use the program that wrote it, or start from the log", path,
+		status = other ? error_set(error, STATUS_INCOMPATIBLE,
+					   "snapshot %s: format version %c, this program "
+					   "reads %d: use the program that wrote it, or start from the log",
+						   path,
 					   start[14], (int)FORMAT_VERSION)
-			       : error_set(error, STATUS_CORRUPT, "snapshot %s, byte 0: not a snapshot (wrong first bytes)",
+			       : error_set(error, STATUS_CORRUPT,
+					   "snapshot %s, byte 0: not a snapshot (wrong first bytes)",
 					   path);
 		goto cleanup;
 	}
@@ -403,7 +408,8 @@ enum status snapshot_get(struct snapshot_reader *reader, void *bytes, size_t cou
 			if (status)
 				return status;
 			if (reader->section != section || !reader->size)
-				return snapshot_corrupt(reader, error, "a section ends in the middle of its content");
+				return snapshot_corrupt(reader, error,
+							"a section ends in the middle of its content");
 			continue;
 		}
 		memcpy(to, reader->buffer + HEADER_BYTES + reader->at, part);

@@ -65,7 +65,8 @@ static enum status read_head(struct snapshot_reader *reader, struct snapshot_opt
 		status = snapshot_get(reader, state, sizeof *state, error);
 	if (!status && (state->users > UINT32_MAX || state->items > UINT32_MAX || state->graph_version < 0 ||
 			state->events_since_flush > UINT32_MAX || state->positions > SNAPSHOT_POSITIONS_MAX ||
-			state->clock_ms > GRAPH_TIME_MAX || (state->clock_ms < 0 && state->clock_ms != INT64_MIN)))
+			state->clock_ms > GRAPH_TIME_MAX || (state->clock_ms < 0 &&
+							     state->clock_ms != INT64_MIN)))
 		status = snapshot_corrupt(reader, error, "the counters are out of range");
 	if (status && texts) {
 		for (uint32_t a = 0; a < options->attributes_count; a++)
@@ -106,7 +107,8 @@ enum status snapshot_get_info(const char *path, struct snapshot_info *out, struc
 	return STATUS_OK;
 }
 
-enum status snapshot_get_options(const char *path, struct updater_options *out, void **taken, struct error *error)
+enum status snapshot_get_options(const char *path, struct updater_options *out, void **taken,
+				 struct error *error)
 {
 	struct snapshot_reader *reader;
 	struct snapshot_options options;
@@ -208,7 +210,8 @@ static enum status load_id(struct loading *loading, bool first, struct text_view
 static enum status load_text(struct loading *loading, struct text_view *out, struct error *error)
 {
 	struct text_view text;
-	enum status status = snapshot_get_text(loading->reader, ENTRY_BYTES_MAX / 4, &text.bytes, &text.size, error);
+	enum status status = snapshot_get_text(loading->reader, ENTRY_BYTES_MAX / 4, &text.bytes, &text.size,
+					       error);
 
 	if (!status && !text_copy(loading->arena, text, out))
 		status = corrupt(loading, error, "a catalog entry is larger than any can be");
@@ -250,9 +253,11 @@ static enum status load_items(struct loading *loading, struct error *error)
 	for (uint64_t i = 0; i < loading->state.items && !status; i++) {
 		struct text_view id;
 		uint32_t attributes;
-		if (!mem_reserve((void **)&loading->items, &loading->items_capacity, i, updater->options.items_max,
+		if (!mem_reserve((void **)&loading->items, &loading->items_capacity, i,
+				 updater->options.items_max,
 				 sizeof *loading->items))
-			return error_set(error, STATUS_NO_MEMORY, "snapshot: %" PRIu64 " items, graph.items_max is %u",
+			return error_set(error, STATUS_NO_MEMORY,
+					 "snapshot: %" PRIu64 " items, graph.items_max is %u",
 					 loading->state.items, updater->options.items_max);
 		if ((status = load_id(loading, i == 0, &id, error)) ||
 		    (status = snapshot_get_u32(loading->reader, &attributes, error)))
@@ -275,9 +280,11 @@ static enum status load_users(struct loading *loading, struct error *error)
 	for (uint64_t u = 0; u < loading->state.users && !status; u++) {
 		struct text_view id;
 		uint32_t count;
-		if (!mem_reserve((void **)&loading->users, &loading->users_capacity, u, updater->options.users_max,
+		if (!mem_reserve((void **)&loading->users, &loading->users_capacity, u,
+				 updater->options.users_max,
 				 sizeof *loading->users))
-			return error_set(error, STATUS_NO_MEMORY, "snapshot: %" PRIu64 " users, graph.users_max is %u",
+			return error_set(error, STATUS_NO_MEMORY,
+					 "snapshot: %" PRIu64 " users, graph.users_max is %u",
 					 loading->state.users, updater->options.users_max);
 		if ((status = load_id(loading, u == 0, &id, error)) ||
 		    (status = ids_hold(updater->users.table, id, IDS_GRAPH, &loading->users[u], error)) ||
@@ -293,7 +300,8 @@ static enum status load_users(struct loading *loading, struct error *error)
 			if (edge.other >= loading->state.items)
 				return corrupt(loading, error, "an edge to no item");
 			edge.other = loading->items[edge.other];
-			status = graph_load_edge(updater->graph, (struct user_id){loading->users[u]}, &edge, error);
+			status = graph_load_edge(updater->graph, (struct user_id){loading->users[u]}, &edge,
+						 error);
 		}
 	}
 	if (!status && edges != loading->state.edges)
@@ -327,7 +335,8 @@ static enum status load_tombstones(struct loading *loading, struct error *error)
 		if (tombstone.time_ms < 0 || tombstone.time_ms > GRAPH_TIME_MAX)
 			return corrupt(loading, error, "a tombstone's time is out of range");
 		/* Not kept when graph.tombstone_days has become less: then it has run out. */
-		status = tombstones_put(loading->updater->tombstones, &tombstone, loading->updater->clock_ms, &later,
+		status = tombstones_put(loading->updater->tombstones, &tombstone, loading->updater->clock_ms,
+					&later,
 					error);
 	}
 	return status;
@@ -348,15 +357,19 @@ static enum status load_embeddings(struct loading *loading, bool use, size_t use
 		bool is_user = n < loading->state.users;
 		uint32_t pending;
 		if ((status = snapshot_get_u32(loading->reader, &pending, error)) ||
-		    (status = snapshot_get(loading->reader, state, is_user ? user_state_bytes : item_state_bytes,
+		    (status = snapshot_get(loading->reader, state, is_user ? user_state_bytes
+					   : item_state_bytes,
 					   error)))
 			break;
 		if (pending > 1)
 			status = corrupt(loading, error, "a mark that is neither 0 nor 1");
 		else if (use && is_user)
-			status = gcn_load_user(gcn, (struct user_id){loading->users[n]}, state, pending, error);
+			status = gcn_load_user(gcn, (struct user_id){loading->users[n]}, state, pending,
+					       error);
 		else if (use)
-			status = gcn_load_item(gcn, (struct item_id){loading->items[n - loading->state.users]}, state,
+			status = gcn_load_item(gcn,
+					       (struct item_id){loading->items[n - loading->state.users]},
+						       state,
 					       pending, error);
 		if (status == STATUS_CORRUPT)
 			break;
@@ -394,7 +407,8 @@ static enum status stored_state_bytes(const struct loading *loading, size_t *use
 	memcpy(options.layer_weights, stored->layer_weights, sizeof options.layer_weights);
 	status = gcn_create(&options, &gcn, error);
 	if (status)
-		return status == STATUS_CONFIG ? snapshot_corrupt(loading->reader, error, "its options are not valid")
+		return status == STATUS_CONFIG ? snapshot_corrupt(loading->reader, error,
+								  "its options are not valid")
 					       : status;
 	*user_bytes_each = gcn_user_state_bytes(gcn);
 	*item_bytes_each = gcn_item_state_bytes(gcn);
@@ -414,9 +428,11 @@ static enum status load_all(struct loading *loading, struct error *error)
 		return status;
 	if (loading->options.rating_min != updater->options.rating_min ||
 	    loading->options.rating_max != updater->options.rating_max)
-		return error_set(error, STATUS_INCOMPATIBLE, "the snapshot was written with statistics.rating_scale = "
+		return error_set(error, STATUS_INCOMPATIBLE,
+				 "the snapshot was written with statistics.rating_scale = "
 				 "%g..%g, not %g..%g: set it back, or start with an empty state folder",
-				 loading->options.rating_min, loading->options.rating_max, updater->options.rating_min,
+				 loading->options.rating_min, loading->options.rating_max,
+					 updater->options.rating_min,
 				 updater->options.rating_max);
 	if ((status = stored_state_bytes(loading, &user_bytes_each, &item_bytes_each, error)))
 		return status;

@@ -10,7 +10,8 @@
 
 uint64_t snapshot_schema_fingerprint(void)
 {
-	const char *item = codec_schema_json(RECORD_ITEM), *interaction = codec_schema_json(RECORD_INTERACTION);
+	const char *item = codec_schema_json(RECORD_ITEM),
+		*interaction = codec_schema_json(RECORD_INTERACTION);
 
 	return XXH3_64bits_withSeed(interaction, strlen(interaction), XXH3_64bits(item, strlen(item)));
 }
@@ -73,8 +74,10 @@ static void put_items(struct snapshot_writer *writer, const struct updater *upda
 		snapshot_put_u64(writer, (uint64_t)entry->event_time_ms);
 		snapshot_put_text(writer, entry->title.bytes, entry->title.size);
 		for (uint32_t a = 0; a < entry->attributes_count; a++) {
-			snapshot_put_text(writer, entry->attributes[a].name.bytes, entry->attributes[a].name.size);
-			snapshot_put_text(writer, entry->attributes[a].value.bytes, entry->attributes[a].value.size);
+			snapshot_put_text(writer, entry->attributes[a].name.bytes,
+					  entry->attributes[a].name.size);
+			snapshot_put_text(writer, entry->attributes[a].value.bytes,
+					  entry->attributes[a].value.size);
 		}
 	}
 }
@@ -87,7 +90,8 @@ static void put_users(struct snapshot_writer *writer, const struct updater *upda
 	for (uint32_t u = 0; u < count; u++) {
 		struct text_view bytes = user_bytes(updater->users, (struct user_id){users[u]});
 		uint32_t edges_count;
-		const struct edge *edges = graph_user_edges(updater->graph, (struct user_id){users[u]}, &edges_count);
+		const struct edge *edges = graph_user_edges(updater->graph, (struct user_id){users[u]},
+							    &edges_count);
 		snapshot_put_text(writer, bytes.bytes, bytes.size);
 		snapshot_put_u32(writer, edges_count);
 		for (uint32_t e = 0; e < edges_count; e++) {
@@ -102,8 +106,10 @@ static enum status put_embeddings(struct snapshot_writer *writer, const struct u
 				  const uint32_t *users, uint32_t users_count, const uint32_t *items,
 				  uint32_t items_count, struct error *error)
 {
-	size_t user_bytes_each = gcn_user_state_bytes(updater->gcn), item_bytes_each = gcn_item_state_bytes(updater->gcn);
-	unsigned char *state = mem_alloc(user_bytes_each > item_bytes_each ? user_bytes_each : item_bytes_each);
+	size_t user_bytes_each = gcn_user_state_bytes(updater->gcn),
+		item_bytes_each = gcn_item_state_bytes(updater->gcn);
+	unsigned char *state = mem_alloc(user_bytes_each > item_bytes_each ? user_bytes_each
+					 : item_bytes_each);
 	bool pending;
 
 	if (!state)
@@ -134,12 +140,15 @@ enum status snapshot_write(const struct updater *updater, const char *path, cons
 	size_t tombstones_kept;
 	enum status status;
 
-	if (positions_count > SNAPSHOT_POSITIONS_MAX || updater->options.attributes_count > SNAPSHOT_ATTRIBUTES_MAX)
-		return error_set(error, STATUS_INTERNAL, "snapshot: %zu positions, %zu attributes", positions_count,
+	if (positions_count > SNAPSHOT_POSITIONS_MAX ||
+	    updater->options.attributes_count > SNAPSHOT_ATTRIBUTES_MAX)
+		return error_set(error, STATUS_INTERNAL, "snapshot: %zu positions, %zu attributes",
+				 positions_count,
 				 updater->options.attributes_count);
 	if ((status = ids_sorted(updater->users.table, &users, &users_count, error)) ||
 	    (status = ids_sorted(updater->items.table, &items, &items_count, error)) ||
-	    (status = tombstones_sorted(updater->tombstones, updater->clock_ms, &tombstones, &tombstones_kept, error)))
+	    (status = tombstones_sorted(updater->tombstones, updater->clock_ms, &tombstones, &tombstones_kept,
+					error)))
 		goto cleanup;
 	places = mem_alloc_array(ids_end(updater->items.table), sizeof *places);
 	if (!places) {

@@ -93,7 +93,8 @@ static enum status sweep(struct tombstones *tombstones, int64_t clock_ms, struct
 		living += holds(tombstones, tombstones->slots[s].time_ms, clock_ms);
 	if (living >= tombstones->count_max)
 		return error_set(error, STATUS_NO_MEMORY,
-				 "%zu removals are remembered, the maximum: lower graph.tombstone_days", living);
+				 "%zu removals are remembered, the maximum: lower graph.tombstone_days",
+					 living);
 	while (size < 2 * (living + 1))
 		size *= 2;
 	slots = new_slots(size);
@@ -119,7 +120,8 @@ enum status tombstones_put(struct tombstones *tombstones, const struct tombstone
 	if (!holds(tombstones, tombstone->time_ms, clock_ms))
 		return STATUS_OK;
 	if (slot->time_ms == EMPTY) {
-		if (tombstones->count >= tombstones->count_max || 4 * tombstones->count >= 3 * tombstones->mask) {
+		if (tombstones->count >= tombstones->count_max ||
+		    4 * tombstones->count >= 3 * tombstones->mask) {
 			status = sweep(tombstones, clock_ms, error);
 			if (status)
 				return status;

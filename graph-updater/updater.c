@@ -38,8 +38,10 @@ void updater_options_defaults(struct updater_options *options)
 static enum status check_options(const struct updater_options *options, struct error *error)
 {
 	if (!options->flush_events)
-		return error_set(error, STATUS_CONFIG, "graph.flush_events: 0 would never refresh the embeddings");
-	if (!options->users_max || !options->items_max || !options->edges_max || options->users_max > NODES_MAX ||
+		return error_set(error, STATUS_CONFIG,
+				 "graph.flush_events: 0 would never refresh the embeddings");
+	if (!options->users_max || !options->items_max || !options->edges_max ||
+	    options->users_max > NODES_MAX ||
 	    options->items_max > NODES_MAX)
 		return error_set(error, STATUS_CONFIG, "graph.users_max, graph.items_max (at most %d) and "
 				 "graph.edges_max are at least 1", (int)NODES_MAX);
@@ -115,9 +117,12 @@ enum status updater_parts_create(struct updater *updater, struct error *error)
 
 	updater->clock_ms = INT64_MIN;
 	updater->flush_epoch = 1;
-	if ((status = ids_create("users", options->users_max, options->id_seed, &updater->users.table, error)) ||
-	    (status = ids_create("items", options->items_max, options->id_seed, &updater->items.table, error)) ||
-	    (status = tombstones_create(options->tombstone_days * DAY_MS, TOMBSTONES_MAX, &updater->tombstones,
+	if ((status = ids_create("users", options->users_max, options->id_seed, &updater->users.table,
+				 error)) ||
+	    (status = ids_create("items", options->items_max, options->id_seed, &updater->items.table,
+				 error)) ||
+	    (status = tombstones_create(options->tombstone_days * DAY_MS, TOMBSTONES_MAX,
+					&updater->tombstones,
 					error)))
 		return status;
 	catalog = (struct catalog_options){options->items_max, options->text_bytes_max, updater->items,
@@ -227,7 +232,8 @@ enum status updater_apply(struct updater *updater, const struct event *event, st
 	enum status status;
 
 	if (time_ms < 0 || time_ms > GRAPH_TIME_MAX)
-		return error_set(error, STATUS_BAD_RECORD, "event_time %lld is outside 0..%lld (the year 2527)",
+		return error_set(error, STATUS_BAD_RECORD,
+				 "event_time %lld is outside 0..%lld (the year 2527)",
 				 (long long)time_ms, (long long)GRAPH_TIME_MAX);
 	enrichment_changed(updater->enrichment);
 	if (event->type == RECORD_ITEM)

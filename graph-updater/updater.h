@@ -81,8 +81,8 @@ enum status updater_save(const struct updater *updater, const char *folder,
 			 const struct position *positions, size_t positions_count,
 			 int64_t oldest_unanswered_ms, struct error *error);
 /* Restores the newest valid snapshot whose clock is before not_after_ms (INT64_MAX: any) into a fresh
- * updater: an impression sees nothing at or after its own time, so a clock equal to it may be too late; a damaged
- * one falls back to the one before and says so in the log. No usable snapshot: STATUS_NOT_FOUND, the
+ * updater: an impression sees nothing at or after its own time, so a clock equal to it may be too late. A
+ * damaged one falls back to the one before and says so in the log. No usable snapshot: STATUS_NOT_FOUND, the
  * updater is empty. *positions is owned by the updater until the next call. */
 enum status updater_restore(struct updater *updater, const char *folder, int64_t not_after_ms,
 			    const struct position **positions, size_t *positions_count,

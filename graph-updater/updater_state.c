@@ -38,7 +38,8 @@ static int compare_descending(const void *left, const void *right)
 
 static bool path_of(const char *folder, int64_t version, const char *suffix, char path[PATH_BYTES])
 {
-	return snprintf(path, PATH_BYTES, "%s/snapshot-%" PRId64 ".snap%s", folder, version, suffix) < PATH_BYTES;
+	return snprintf(path, PATH_BYTES, "%s/snapshot-%" PRId64 ".snap%s", folder, version,
+			suffix) < PATH_BYTES;
 }
 
 /* Versions in the folder, newest first; [*count], the caller's. A folder that is not there is empty. */
@@ -53,7 +54,8 @@ static enum status list_versions(const char *folder, int64_t **out, size_t *coun
 	*count = 0;
 	if (!directory)
 		return errno == ENOENT ? STATUS_OK
-				       : error_set(error, STATUS_IO, "state folder %s: %s", folder, strerror(errno));
+				       : error_set(error, STATUS_IO, "state folder %s: %s", folder,
+						   strerror(errno));
 	while ((entry = readdir(directory))) {
 		bool temporary;
 		int64_t version = version_of(entry->d_name, &temporary);
@@ -63,7 +65,8 @@ static enum status list_versions(const char *folder, int64_t **out, size_t *coun
 			closedir(directory);
 			mem_free(versions);
 			*count = 0;
-			return error_set(error, STATUS_NO_MEMORY, "state folder %s: too many snapshots", folder);
+			return error_set(error, STATUS_NO_MEMORY, "state folder %s: too many snapshots",
+					 folder);
 		}
 		versions[(*count)++] = version;
 	}
@@ -142,7 +145,8 @@ enum status snapshot_save_folder(const struct updater *updater, const char *fold
 	if (mkdir(folder, 0700) && errno != EEXIST)
 		return error_set(error, STATUS_CANNOT_CREATE, "state folder %s: %s", folder, strerror(errno));
 	if (!path_of(folder, updater->graph_version, "", path))
-		return error_set(error, STATUS_CANNOT_CREATE, "state folder %s: the name is too long", folder);
+		return error_set(error, STATUS_CANNOT_CREATE, "state folder %s: the name is too long",
+				 folder);
 	delete_temporaries(folder, faults);
 	status = snapshot_write(updater, path, positions, positions_count, faults, error);
 	if (!status)
@@ -154,7 +158,8 @@ enum status updater_save(const struct updater *updater, const char *folder,
 			 const struct position *positions, size_t positions_count,
 			 int64_t oldest_unanswered_ms, struct error *error)
 {
-	return snapshot_save_folder(updater, folder, positions, positions_count, oldest_unanswered_ms, NULL, error);
+	return snapshot_save_folder(updater, folder, positions, positions_count, oldest_unanswered_ms, NULL,
+				    error);
 }
 
 /* ---- restore ---- */
@@ -192,7 +197,8 @@ enum status updater_restore(struct updater *updater, const char *folder, int64_t
 		if (!damaged)
 			continue;       /* restored, or too new */
 		if (why.status == STATUS_CORRUPT) {
-			log_warning("snapshot.damaged", "file=%s error=\"%s\" action=\"trying the one before\"", path,
+			log_warning("snapshot.damaged",
+				    "file=%s error=\"%s\" action=\"trying the one before\"", path,
 				    why.text);
 			status = STATUS_NOT_FOUND;
 		} else {

@@ -194,7 +194,8 @@ static void time_nearest(const struct world *world)
 	uint32_t rounds = 20;
 
 	for (uint32_t q = 0; q < 32; q++)
-		queries[q] = (struct nearest_query){{random_below(ids_count(world->users.table))}, TOP, found[q], 0};
+		queries[q] = (struct nearest_query){{random_below(ids_count(world->users.table))}, TOP,
+						    found[q], 0};
 	start_ns = clock_steady_ns();
 	for (uint32_t r = 0; r < rounds; r++)
 		for (uint32_t q = 0; q < 32; q++)
@@ -243,7 +244,8 @@ int main(int argc, char **argv)
 		event_us[t] = 1e3 * milliseconds_since(start_ns) / (double)timed;
 		after = gcn_get_stats(world->gcn);
 		printf("  %zu events, flushed every %d: %.2f us per event (%.0f/s), of it %.2f us in flushes; %.2f pushes, "
-		       "%.1f rows added to per event\n", timed, (int)FLUSH_EVENTS, event_us[t], 1e6 / event_us[t],
+		       "%.1f rows added to per event\n", timed, (int)FLUSH_EVENTS, event_us[t],
+			       1e6 / event_us[t],
 		       1e3 * flush_ms / (double)timed, (double)(after.pushes - before.pushes) / (double)timed,
 		       (double)(after.push_edges - before.push_edges) / (double)timed);
 		time_single_events(world, pairs + count - singles, singles, (int64_t)count);
@@ -263,7 +265,8 @@ int main(int argc, char **argv)
 			if (!equal)
 				break;
 		}
-		printf("full recomputation, %u thread%s: %.1f ms; tau 0 equals it: %s\n", threads, threads > 1 ? "s" : "", ms,
+		printf("full recomputation, %u thread%s: %.1f ms; tau 0 equals it: %s\n", threads,
+		       threads > 1 ? "s" : "", ms,
 		       equal ? "yes, bit for bit" : "NO");
 		if (!equal)
 			return 1;
@@ -271,7 +274,8 @@ int main(int argc, char **argv)
 			full_ms = ms;
 	}
 	printf("full / event: %.0fx at tau 0, %.0fx at tau 0.03; top-%d overlap at tau 0.03: %.3f\n",
-	       1e3 * full_ms / event_us[0], 1e3 * full_ms / event_us[1], (int)TOP, overlap(&worlds[0], &worlds[1]));
+	       1e3 * full_ms / event_us[0], 1e3 * full_ms / event_us[1], (int)TOP,
+		       overlap(&worlds[0], &worlds[1]));
 	time_nearest(&worlds[0]);
 	printf("memory: graph %.1f bytes per edge, embeddings %.0f bytes per node, ids %.0f bytes each\n",
 	       (double)graph_memory(worlds[0].graph) / (double)graph_get_counts(worlds[0].graph).edges,

@@ -37,10 +37,13 @@ static size_t make_valid(unsigned char *bytes)
 		snprintf(user, sizeof user, "u%d", n * 7 % 5);
 		snprintf(item, sizeof item, "i%d", n * 3 % 7);
 		if (event.type == RECORD_ITEM)
-			event.item = (struct item_event){text_of(item), TEXT_LITERAL("title"), &attribute, 1, n, n == 20};
+			event.item = (struct item_event){text_of(item), TEXT_LITERAL("title"), &attribute, 1,
+							 n, n == 20};
 		else
-			event.interaction = (struct interaction_event){.user_id = text_of(user), .item_id = text_of(item),
-				.kind = n % 11 ? KIND_RATE : KIND_REMOVE, .has_rating = n % 11, .rating = n % 5 + 1,
+			event.interaction = (struct interaction_event){.user_id = text_of(user),
+								       .item_id = text_of(item),
+				.kind = n % 11 ? KIND_RATE : KIND_REMOVE, .has_rating = n % 11,
+					.rating = n % 5 + 1,
 				.event_time_ms = n};
 		if (updater_apply(updater, &event, NULL))
 			abort();

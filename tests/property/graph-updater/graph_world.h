@@ -23,7 +23,8 @@ static inline uint32_t draw_below(struct draw *draw, uint32_t n)
 
 static inline void must(enum status status, const struct error *error, uint64_t seed)
 {
-	ck_assert_msg(!status, "seed %llu: %s: %s", (unsigned long long)seed, status_name(status), error->text);
+	ck_assert_msg(!status, "seed %llu: %s: %s", (unsigned long long)seed, status_name(status),
+		      error->text);
 }
 
 /* Ids whose byte order differs from the order of their numbers. */
@@ -71,8 +72,10 @@ static inline struct world world_create(struct world_options options, uint64_t s
 	struct world world = {.clock_ms = INT64_MIN};
 	struct error error = {0};
 
-	must(ids_create("users", options.graph.users_max, options.id_seed, &world.users.table, &error), &error, seed);
-	must(ids_create("items", options.graph.items_max, options.id_seed, &world.items.table, &error), &error, seed);
+	must(ids_create("users", options.graph.users_max, options.id_seed, &world.users.table, &error),
+	     &error, seed);
+	must(ids_create("items", options.graph.items_max, options.id_seed, &world.items.table, &error),
+	     &error, seed);
 	must(tombstones_create(options.tombstone_ms, 1000000, &world.tombstones, &error), &error, seed);
 	options.graph.users = world.users;
 	options.graph.items = world.items;
@@ -96,7 +99,8 @@ static inline void world_destroy(struct world *world)
 	ids_destroy(world->users.table);
 }
 
-static inline enum graph_effect world_apply(struct world *world, const struct interaction_event *event, uint64_t seed)
+static inline enum graph_effect world_apply(struct world *world, const struct interaction_event *event,
+					    uint64_t seed)
 {
 	struct error error = {0};
 	enum graph_effect effect;
@@ -110,10 +114,12 @@ static inline enum graph_effect world_apply(struct world *world, const struct in
 /* One random event: mostly in order, some late, some at one time, all kinds. */
 struct mix { unsigned users, items, views, removals, erasures; int64_t *now_ms; };     /* parts of 1000 */
 
-static inline struct interaction_event random_event(struct draw *draw, const struct names *names, struct mix mix)
+static inline struct interaction_event random_event(struct draw *draw, const struct names *names,
+						    struct mix mix)
 {
 	struct interaction_event event = {0};
-	uint32_t user = draw_below(draw, mix.users), item = draw_below(draw, mix.items), kind = draw_below(draw, 1000);
+	uint32_t user = draw_below(draw, mix.users), item = draw_below(draw, mix.items),
+		kind = draw_below(draw, 1000);
 
 	/* A few hubs. */
 	if (draw_below(draw, 4) == 0)
@@ -131,9 +137,11 @@ static inline struct interaction_event random_event(struct draw *draw, const str
 	} else if (kind < mix.erasures + mix.removals + mix.views) {
 		event.kind = KIND_VIEW;
 	} else {
-		event.kind = draw_below(draw, 4) ? KIND_RATE : draw_below(draw, 2) ? KIND_CLICK : KIND_PURCHASE;
+		event.kind = draw_below(draw, 4) ? KIND_RATE : draw_below(draw, 2) ? KIND_CLICK
+			: KIND_PURCHASE;
 		event.has_rating = event.kind == KIND_RATE || draw_below(draw, 8) == 0;
-		event.rating = event.has_rating ? 0.5 * (double)draw_below(draw, 12) : 0;  /* some off the scale */
+		event.rating = event.has_rating ? 0.5 * (double)draw_below(draw, 12)
+			: 0;  /* some off the scale */
 	}
 	return event;
 }

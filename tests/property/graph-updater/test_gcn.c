@@ -26,7 +26,8 @@ static void equals_reference(const struct world *world, uint32_t threads, uint64
 				ck_assert_msg(!memcmp(want, have, row_bytes), "seed %llu: user %u, layer %u",
 					      (unsigned long long)seed, u, layer);
 			else if (gcn_user_degree(world->gcn, (struct user_id){u}))
-				ck_assert_msg(!want && !have, "seed %llu: user layer %u", (unsigned long long)seed, layer);
+				ck_assert_msg(!want && !have, "seed %llu: user layer %u",
+					      (unsigned long long)seed, layer);
 		}
 		for (uint32_t i = 0; i < ids_end(world->items.table); i++) {
 			const int16_t *want = gcn_reference_item(reference, layer, (struct item_id){i});
@@ -52,7 +53,8 @@ static void within_bound(const struct world *world, uint64_t seed)
 		double greatest = 0, slack = 0;
 		for (int s = 0; s < GCN_SIDES; s++) {
 			const struct gcn_side *side = &world->gcn->sides[s];
-			for (uint32_t n = 0; side->has[layer] && n < chunks_rows(&side->meta) && n < ids_end(side->ids); n++) {
+			for (uint32_t n = 0; side->has[layer] && n < chunks_rows(&side->meta) &&
+			     n < ids_end(side->ids); n++) {
 				const int16_t *have = gcn_hidden_of(side, layer, n);
 				const int16_t *want = s == GCN_USERS
 					? gcn_reference_user(reference, layer, (struct user_id){n})
@@ -61,7 +63,8 @@ static void within_bound(const struct world *world, uint64_t seed)
 				if (!gcn_meta_of(side, n)->degree)
 					continue;
 				for (uint32_t i = 0; i < dimensions; i++) {
-					double mean = (double)gcn_sums_get(side, layer, n, i) / gcn_meta_of(side, n)->degree;
+					double mean = (double)gcn_sums_get(side, layer, n,
+									   i) / gcn_meta_of(side, n)->degree;
 					error_square += (have[i] - want[i]) * (double)(have[i] - want[i]);
 					residual_square += (have[i] - mean) * (have[i] - mean);
 				}
@@ -71,14 +74,16 @@ static void within_bound(const struct world *world, uint64_t seed)
 					slack = sqrt(residual_square);
 			}
 		}
-		ck_assert_msg(greatest <= below + slack + rounding + 1e-6, "seed %llu: layer %u: error %g above %g + %g",
+		ck_assert_msg(greatest <= below + slack + rounding + 1e-6,
+			      "seed %llu: layer %u: error %g above %g + %g",
 			      (unsigned long long)seed, layer, greatest, below, slack);
 		below = greatest;
 	}
 	gcn_reference_destroy(reference);
 }
 
-static void run(struct world_options options, unsigned events, unsigned flush_events, bool scalar, uint64_t seed)
+static void run(struct world_options options, unsigned events, unsigned flush_events, bool scalar,
+		uint64_t seed)
 {
 	struct draw draw = {seed};
 	struct world world = world_create(options, seed);
@@ -169,7 +174,8 @@ START_TEST(internal_ids_decide_nothing)
 				worlds[w].gcn->kernels = &gcn_kernels_scalar;
 			for (unsigned n = 0; n < 3000; n++) {
 				struct interaction_event event =
-					random_event(&draw, &names, (struct mix){80, 60, 50, 50, 10, &now_ms});
+					random_event(&draw, &names,
+						     (struct mix){80, 60, 50, 50, 10, &now_ms});
 				world_apply(&worlds[w], &event, seed);
 				if (n % 64 == 63)
 					must(gcn_flush(worlds[w].gcn, &error), &error, seed);
@@ -258,7 +264,8 @@ START_TEST(nearest_equals_all_pairs)
 		ck_assert_uint_gt(count, 100);
 		for (size_t q = 0; q < 70; q++)
 			for (int p = 0; p < 3; p++)
-				queries[p][q] = (struct nearest_query){users[q], 1 + (uint32_t)(q % 64), found[p][q], 0};
+				queries[p][q] = (struct nearest_query){users[q], 1 + (uint32_t)(q % 64),
+								       found[p][q], 0};
 		nearest_search_path(NEAREST_SCALAR, world.gcn, world.users, queries[0], 70);
 		if (!nearest_search_path(NEAREST_AVX2, world.gcn, world.users, queries[1], 70))
 			nearest_search(world.gcn, world.users, queries[1], 70);
@@ -277,7 +284,8 @@ START_TEST(nearest_equals_all_pairs)
 				ck_assert_uint_eq(queries[p][q].count, queries[p][q].most);
 				for (uint32_t n = 0; n < queries[p][q].count; n++)
 					ck_assert_msg(found[p][q][n].user.v == order[n].v,
-						      "seed %llu: path %d, query %zu, place %u", (unsigned long long)seed,
+						      "seed %llu: path %d, query %zu, place %u",
+							      (unsigned long long)seed,
 						      p, q, n);
 			}
 		}

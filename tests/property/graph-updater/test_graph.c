@@ -69,7 +69,8 @@ static void naive_apply(struct naive *naive, const struct interaction_event *eve
 	struct naive_edge edge = {user, item, event->event_time_ms, event->kind, event->has_rating, 0};
 
 	if (event->kind == KIND_REMOVE) {
-		naive->removals[naive->removals_count++] = (struct naive_removal){user, item, event->event_time_ms};
+		naive->removals[naive->removals_count++] = (struct naive_removal){user, item,
+										  event->event_time_ms};
 		for (size_t e = 0; e < naive->edges_count;) {
 			struct naive_edge *known = &naive->edges[e];
 			if (!strcmp(known->user, user) && (!item || !strcmp(known->item, item)) &&
@@ -85,11 +86,13 @@ static void naive_apply(struct naive *naive, const struct interaction_event *eve
 		edge.value = (unsigned)rint(fmin(1, fmax(0, place)) * RESPONSE_ONE);
 	for (size_t r = 0; r < naive->removals_count; r++) {
 		struct naive_removal *removal = &naive->removals[r];
-		if (clock_ms - removal->time_ms <= naive->options.tombstone_ms && !strcmp(removal->user, user) &&
+		if (clock_ms - removal->time_ms <= naive->options.tombstone_ms &&
+		    !strcmp(removal->user, user) &&
 		    (!removal->item || !strcmp(removal->item, item)) && edge.time_ms <= removal->time_ms)
 			goto done;
 	}
-	if (naive->options.graph.edge_days && edge.time_ms < clock_ms - naive->options.graph.edge_days * 86400000)
+	if (naive->options.graph.edge_days &&
+	    edge.time_ms < clock_ms - naive->options.graph.edge_days * 86400000)
 		goto done;
 	for (size_t e = 0; e < naive->edges_count; e++)
 		if (!strcmp(naive->edges[e].user, user) && !strcmp(naive->edges[e].item, item)) {
@@ -114,7 +117,8 @@ static void compare(const struct naive *naive, const struct world *world, uint64
 	uint64_t response = 0;
 
 	must(graph_check(world->graph, &error), &error, seed);
-	ck_assert_msg(counts.edges == naive->edges_count, "seed %llu: %llu edges, not %zu", (unsigned long long)seed,
+	ck_assert_msg(counts.edges == naive->edges_count, "seed %llu: %llu edges, not %zu",
+		      (unsigned long long)seed,
 		      (unsigned long long)counts.edges, naive->edges_count);
 	ck_assert_uint_eq(counts.evicted, naive->evicted);
 	for (size_t e = 0; e < naive->edges_count; e++) {
@@ -126,7 +130,8 @@ static void compare(const struct naive *naive, const struct world *world, uint64
 			      (unsigned long long)seed, want->user);
 		ck_assert(item_ids_find(world->items, text_of(want->item), &item));
 		edge = graph_find(world->graph, user, item);
-		ck_assert_msg(edge != NULL, "seed %llu: no edge %s %s", (unsigned long long)seed, want->user, want->item);
+		ck_assert_msg(edge != NULL, "seed %llu: no edge %s %s", (unsigned long long)seed, want->user,
+			      want->item);
 		ck_assert_int_eq(edge_time_ms(edge), want->time_ms);
 		ck_assert_int_eq(edge_kind(edge), want->kind);
 		ck_assert_int_eq(edge_has_rating(edge), want->has_rating);

@@ -28,7 +28,8 @@ START_TEST(ids_come_and_go)
 			uint32_t n = draw_below(&draw, NAMES), found;
 			enum ids_holder holder = draw_below(&draw, 2) ? IDS_GRAPH : IDS_CATALOG;
 			char name[24];
-			struct text_view bytes = {name, (size_t)snprintf(name, sizeof name, "%u%s", n, n % 3 ? "" : "-long-name")};
+			struct text_view bytes = {name, (size_t)snprintf(name, sizeof name, "%u%s", n, n % 3
+									 ? "" : "-long-name")};
 			if (draw_below(&draw, 2)) {
 				must(ids_hold(ids, bytes, holder, &found, &error), &error, seed);
 				ck_assert(!held[n] || found == id_of[n]);
@@ -51,7 +52,8 @@ START_TEST(ids_come_and_go)
 		must(ids_sorted(ids, &sorted, &sorted_count, &error), &error, seed);
 		ck_assert_uint_eq(sorted_count, count);
 		for (uint32_t n = 1; n < sorted_count; n++)
-			ck_assert_int_lt(text_compare(ids_bytes(ids, sorted[n - 1]), ids_bytes(ids, sorted[n])), 0);
+			ck_assert_int_lt(text_compare(ids_bytes(ids, sorted[n - 1]),
+						      ids_bytes(ids, sorted[n])), 0);
 		mem_free(sorted);
 		ids_destroy(ids);
 	}
@@ -65,7 +67,8 @@ START_TEST(ids_have_a_maximum)
 	uint32_t a, b;
 
 	must(ids_create("users", 2, 0, &ids, &error), &error, 0);
-	must(ids_hold(ids, TEXT_LITERAL(""), IDS_GRAPH, &a, &error), &error, 0);       /* the empty id is one */
+	must(ids_hold(ids, TEXT_LITERAL(""), IDS_GRAPH, &a, &error), &error,
+	     0);       /* the empty id is one */
 	must(ids_hold(ids, TEXT_LITERAL("b"), IDS_GRAPH, &b, &error), &error, 0);
 	ck_assert_int_eq(ids_hold(ids, TEXT_LITERAL("c"), IDS_GRAPH, &b, &error), STATUS_NO_MEMORY);
 	ck_assert(strstr(error.text, "graph.users_max") != NULL);
@@ -98,7 +101,8 @@ START_TEST(tombstones_run_out)
 	ck_assert(!later && tombstones_find(tombstones, &stone, 120, &time_ms) && time_ms == 100);
 	/* Full of run-out ones is not full. */
 	for (int n = 0; n < 20; n++) {
-		stone = tombstone_of(TOMBSTONE_USER, text_of((char[2]){(char)('a' + n), 0}), TEXT_LITERAL(""), 200 + 100 * n);
+		stone = tombstone_of(TOMBSTONE_USER, text_of((char[2]){(char)('a' + n), 0}), TEXT_LITERAL(""),
+				     200 + 100 * n);
 		must(tombstones_put(tombstones, &stone, 200 + 100 * n, &later, &error), &error, 0);
 		ck_assert(later);
 	}
@@ -115,7 +119,8 @@ END_TEST
 
 /* ---- catalog ---- */
 
-static enum catalog_effect put_item(struct catalog *catalog, const char *title, const char *brand, int64_t time_ms,
+static enum catalog_effect put_item(struct catalog *catalog, const char *title, const char *brand,
+				    int64_t time_ms,
 				    bool deleted)
 {
 	struct attribute attributes[3] = {{TEXT_LITERAL("z"), TEXT_LITERAL("1")},
@@ -188,24 +193,29 @@ START_TEST(kernels_agree)
 	if (!gcn_have_avx2())
 		return;
 	for (int round = 0; round < 3000; round++) {
-		uint32_t dimensions = 16 * (1 + draw_below(&draw, 16)), degree = 1 + draw_below(&draw, round % 2 ? 40 : 131072);
+		uint32_t dimensions = 16 * (1 + draw_below(&draw, 16)),
+			degree = 1 + draw_below(&draw, round % 2 ? 40 : 131072);
 		int64_t squares[2][2];
 		bool extreme = round % 5 == 0;
 		for (uint32_t i = 0; i < dimensions; i++) {
 			for (int r = 0; r < 2; r++)
 				row[r][i] = (int16_t)(extreme ? (round % 2 ? GCN_ONE : -GCN_ONE)
-							      : (int)draw_below(&draw, 2 * GCN_ONE + 1) - GCN_ONE);
+							      : (int)draw_below(&draw,
+										2 * GCN_ONE + 1) - GCN_ONE);
 			/* Halves on purpose: an odd multiple of degree / 2. */
 			sums[0][i] = draw_below(&draw, 3) && degree % 2 == 0
-				? (int32_t)(degree / 2) * (int32_t)(2 * draw_below(&draw, GCN_ONE) + 1) - (int32_t)(degree * (GCN_ONE / 2))
-				: (int32_t)draw_below(&draw, degree * 2 * GCN_ONE / 2 + 1) - (int32_t)(degree * (GCN_ONE / 2));
+				? (int32_t)(degree / 2) * (int32_t)(2 * draw_below(&draw,
+										   GCN_ONE) + 1) - (int32_t)(degree * (GCN_ONE / 2))
+				: (int32_t)draw_below(&draw,
+						      degree * 2 * GCN_ONE / 2 + 1) - (int32_t)(degree * (GCN_ONE / 2));
 			sums[1][i] = sums[0][i];
 		}
 		ck_assert_int_eq(gcn_kernels_scalar.dot(row[0], row[1], dimensions),
 				 gcn_kernels_avx2.dot(row[0], row[1], dimensions));
 		for (int path = 0; path < 2; path++) {
 			const struct gcn_kernels *kernels = path ? &gcn_kernels_avx2 : &gcn_kernels_scalar;
-			kernels->refresh(sums[path], degree, row[0], dimensions, fresh[path], residual[path], &squares[path][0],
+			kernels->refresh(sums[path], degree, row[0], dimensions, fresh[path], residual[path],
+					 &squares[path][0],
 					 &squares[path][1]);
 			for (uint32_t i = 0; i < dimensions; i++) {
 				int64_t twice = 2 * ((int64_t)sums[path][i] - (int64_t)fresh[path][i] * degree);
@@ -238,8 +248,10 @@ START_TEST(sums_beyond_int32)
 	world = world_create(options, 0);
 	for (uint32_t n = 0; n < 300000; n++) {
 		char name[16];
-		struct interaction_event event = {.user_id = {name, (size_t)snprintf(name, sizeof name, "%u", n)},
-						  .item_id = TEXT_LITERAL("hub"), .kind = KIND_CLICK, .event_time_ms = n};
+		struct interaction_event event = {.user_id = {name,
+							      (size_t)snprintf(name, sizeof name, "%u", n)},
+						  .item_id = TEXT_LITERAL("hub"), .kind = KIND_CLICK,
+							  .event_time_ms = n};
 		world_apply(&world, &event, 0);
 		if (n % 50000 == 49999)
 			must(gcn_flush(world.gcn, &error), &error, 0);
@@ -262,7 +274,8 @@ static void click(struct updater *updater, const char *user, const char *item, d
 	struct error error = {0};
 
 	event.interaction = (struct interaction_event){.user_id = text_of(user), .item_id = text_of(item),
-						       .kind = KIND_RATE, .has_rating = true, .rating = rating,
+						       .kind = KIND_RATE, .has_rating = true,
+							       .rating = rating,
 						       .event_time_ms = time_ms};
 	must(updater_apply(updater, &event, &error), &error, 0);
 }
@@ -311,7 +324,8 @@ START_TEST(exports_and_inspects)
 	text = file_text(name, "npy", &size);
 	ck_assert_uint_eq(size, 128 + 3 * 16 * 4);
 	ck_assert(!memcmp(text, "\x93NUMPY\x01\x00\x76\x00", 10));
-	ck_assert(strstr(text + 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 16), }") == text + 10);
+	ck_assert(strstr(text + 10,
+			 "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 16), }") == text + 10);
 	ck_assert_int_eq(text[127], '\n');
 	/* "a" is alone with i2: its embedding is the seed of i2, +-1. */
 	memcpy(row, text + 128, sizeof row);
@@ -322,7 +336,8 @@ START_TEST(exports_and_inspects)
 	export.what = EXPORT_NEIGHBORS;
 	must(export_state(updater, &export, &rows, &error), &error, 0);
 	text = file_text(name, "tsv", &size);
-	ck_assert(strstr(text, "user\tneighbour\tcosine\n") == text && strstr(text, "b\ttab\\there\t1.000000000\n"));
+	ck_assert(strstr(text, "user\tneighbour\tcosine\n") == text &&
+		  strstr(text, "b\ttab\\there\t1.000000000\n"));
 	export.what = EXPORT_GRAPH;
 	must(export_state(updater, &export, &rows, &error), &error, 0);
 	text = file_text(name, "tsv", &size);
@@ -339,12 +354,14 @@ START_TEST(exports_and_inspects)
 	ck_assert_int_eq(export_state(updater, &export, &rows, &error), STATUS_CANNOT_CREATE);
 
 	must(inspect_user(updater, TEXT_LITERAL("b"), 10, 5, arena, &node, &error), &error, 0);
-	ck_assert(node.edges == 1 && node.gcn_edges == 1 && node.last_count == 1 && node.last[0].rating == 3.5f);
+	ck_assert(node.edges == 1 && node.gcn_edges == 1 && node.last_count == 1 &&
+		  node.last[0].rating == 3.5f);
 	ck_assert(node.mean_response == 0.625 && node.length > 0 && node.neighbours_count == 2);
 	ck_assert(text_equal(node.neighbours[0].id, TEXT_LITERAL("tab\there")));
 	must(inspect_item(updater, TEXT_LITERAL("i1"), 1, arena, &node, &error), &error, 0);
 	ck_assert(node.edges == 2 && node.last_count == 1 && text_equal(node.last[0].id, TEXT_LITERAL("b")));
-	ck_assert_int_eq(inspect_user(updater, TEXT_LITERAL("nobody"), 1, 1, arena, &node, &error), STATUS_NOT_FOUND);
+	ck_assert_int_eq(inspect_user(updater, TEXT_LITERAL("nobody"), 1, 1, arena, &node, &error),
+			 STATUS_NOT_FOUND);
 	arena_destroy(arena);
 	updater_destroy(updater);
 }

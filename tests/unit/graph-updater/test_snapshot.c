@@ -48,7 +48,8 @@ static struct event next_event(struct stream *stream)
 		event.type = RECORD_ITEM;
 		snprintf(stream->title, sizeof stream->title, "Title %u", draw_below(&stream->draw, 1000));
 		stream->attribute = (struct attribute){TEXT_LITERAL("brand"),
-						       draw_below(&stream->draw, 2) ? TEXT_LITERAL("a|b") : TEXT_LITERAL("c")};
+						       draw_below(&stream->draw, 2) ? TEXT_LITERAL("a|b")
+							       : TEXT_LITERAL("c")};
 		event.item = (struct item_event){
 			.item_id = text_of(names.item[draw_below(&stream->draw, 60)]),
 			.title = text_of(stream->title),
@@ -59,7 +60,8 @@ static struct event next_event(struct stream *stream)
 		};
 		return event;
 	}
-	event.interaction = random_event(&stream->draw, &names, (struct mix){60, 50, 60, 60, 15, &stream->now_ms});
+	event.interaction = random_event(&stream->draw, &names,
+					 (struct mix){60, 50, 60, 60, 15, &stream->now_ms});
 	return event;
 }
 
@@ -110,7 +112,8 @@ static void setup(void)
 {
 	names_fill(&names);
 	/* In memory where that is possible: the tests fsync thousands of times. */
-	snprintf(folder, sizeof folder, "%s/exitpoll-snapshot-%d", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm",
+	snprintf(folder, sizeof folder, "%s/exitpoll-snapshot-%d", access("/dev/shm", W_OK) ? "/tmp"
+		 : "/dev/shm",
 		 (int)getpid());
 	snprintf(file_a, sizeof file_a, "%s-a", folder);
 	snprintf(file_b, sizeof file_b, "%s-b", folder);
@@ -169,11 +172,13 @@ START_TEST(restored_run_equals_undisturbed)
 			updater_destroy(disturbed);
 			options.id_seed = seed + part;
 			disturbed = create(options);
-			must(updater_restore(disturbed, folder, INT64_MAX, &restored, &count, &error), &error, seed);
+			must(updater_restore(disturbed, folder, INT64_MAX, &restored, &count, &error), &error,
+			     seed);
 			must(updater_check(disturbed, &error), &error, seed);
 			ck_assert_uint_eq(count, 2);
 			ck_assert(!memcmp(restored, positions, sizeof positions));
-			ck_assert_int_eq(updater_graph_version(disturbed), updater_graph_version(undisturbed));
+			ck_assert_int_eq(updater_graph_version(disturbed),
+					 updater_graph_version(undisturbed));
 			ck_assert_int_eq(updater_clock_ms(disturbed), updater_clock_ms(undisturbed));
 			assert_equal_states(undisturbed, disturbed);
 		}
@@ -207,7 +212,8 @@ START_TEST(damage_is_found)
 		bytes[byte] ^= flip;
 		write_file(file_b, bytes, size);
 		status = snapshot_check(file_b, &info, NULL, &error);
-		ck_assert_msg(status == STATUS_CORRUPT, "byte %zu: %s %s", byte, status_name(status), error.text);
+		ck_assert_msg(status == STATUS_CORRUPT, "byte %zu: %s %s", byte, status_name(status),
+			      error.text);
 		ck_assert(strstr(error.text, file_b) && strstr(error.text, "byte"));
 		bytes[byte] ^= flip;
 	}
@@ -279,7 +285,8 @@ START_TEST(keeps_three_and_an_old_one)
 		apply_some(updater, &stream, 60);
 		if (s == 2)
 			waiting_ms = updater_clock_ms(updater) + 1;
-		must(updater_save(updater, folder, NULL, 0, s < 2 ? INT64_MAX : waiting_ms, &error), &error, 0);
+		must(updater_save(updater, folder, NULL, 0, s < 2 ? INT64_MAX : waiting_ms, &error), &error,
+		     0);
 	}
 	for (int s = 1; s <= 10; s++) {
 		snprintf(path, sizeof path, "%s/snapshot-%d.snap", folder, s * 60);
@@ -344,7 +351,8 @@ START_TEST(no_crash_loses_the_state)
 				int result;
 				pid_t child = fork();
 				if (!child) {
-					snapshot_save_folder(updater, folder, NULL, 0, INT64_MAX, &faults, NULL);
+					snapshot_save_folder(updater, folder, NULL, 0, INT64_MAX, &faults,
+							     NULL);
 					_exit(0);
 				}
 				ck_assert_int_eq(waitpid(child, &result, 0), child);
@@ -352,10 +360,12 @@ START_TEST(no_crash_loses_the_state)
 				died = WEXITSTATUS(result) == 9;
 				deaths += died;
 			} else {
-				failed = snapshot_save_folder(updater, folder, NULL, 0, INT64_MAX, &faults, &error) != STATUS_OK;
+				failed = snapshot_save_folder(updater, folder, NULL, 0, INT64_MAX, &faults,
+							      &error) != STATUS_OK;
 			}
 			restored = create(small_options());
-			must(updater_restore(restored, folder, INT64_MAX, &positions, &count, &error), &error, 0);
+			must(updater_restore(restored, folder, INT64_MAX, &positions, &count, &error), &error,
+			     0);
 			version = updater_graph_version(restored);
 			ck_assert_msg(version == now || ((died || failed) && version == before),
 				      "operation %d, way %d: version %lld", at, how, (long long)version);
@@ -404,7 +414,8 @@ START_TEST(other_options)
 	updater_destroy(fresh);
 	options.rating_max = 10;
 	restored = create(options);
-	ck_assert_int_eq(updater_restore(restored, folder, INT64_MAX, &positions, &count, &error), STATUS_INCOMPATIBLE);
+	ck_assert_int_eq(updater_restore(restored, folder, INT64_MAX, &positions, &count, &error),
+			 STATUS_INCOMPATIBLE);
 	ck_assert(strstr(error.text, "rating_scale") != NULL);
 	updater_destroy(restored);
 	updater_destroy(updater);
@@ -425,7 +436,8 @@ START_TEST(erased_users_are_gone)
 	char *bytes;
 
 	event.interaction = (struct interaction_event){.user_id = TEXT_LITERAL("somebody@example.org"),
-						       .item_id = TEXT_LITERAL("item"), .kind = KIND_CLICK, .event_time_ms = 5};
+						       .item_id = TEXT_LITERAL("item"), .kind = KIND_CLICK,
+							       .event_time_ms = 5};
 	must(updater_apply(updater, &event, &error), &error, 0);
 	must(snapshot_write(updater, file_a, NULL, 0, NULL, &error), &error, 0);
 	bytes = read_file(file_a, &size);
@@ -463,7 +475,8 @@ START_TEST(memory_may_fail_anywhere)
 		mem_fail_after(successes);
 		status = snapshot_check(file_a, &info, NULL, &error);
 		mem_fail_after(-1);
-		ck_assert_msg(status == STATUS_OK || status == STATUS_NO_MEMORY, "%s: %s", status_name(status), error.text);
+		ck_assert_msg(status == STATUS_OK || status == STATUS_NO_MEMORY, "%s: %s",
+			      status_name(status), error.text);
 	}
 	updater_destroy(updater);
 }
@@ -478,7 +491,8 @@ START_TEST(bad_events_change_nothing)
 
 	apply_some(a, &stream, 100);
 	apply_some(b, &again, 100);
-	event.interaction = (struct interaction_event){.user_id = TEXT_LITERAL("u"), .item_id = TEXT_LITERAL("i"),
+	event.interaction = (struct interaction_event){.user_id = TEXT_LITERAL("u"),
+						       .item_id = TEXT_LITERAL("i"),
 						       .kind = KIND_RATE, .event_time_ms = 99999999};
 	ck_assert_int_eq(updater_apply(a, &event, &error), STATUS_BAD_RECORD);         /* no rating */
 	event.interaction.kind = KIND_CLICK;
