@@ -173,11 +173,11 @@ START_TEST(damaged_skips_are_errors)
 		ck_assert_msg(decode() == STATUS_BAD_RECORD, "%zu: %s", i, removed[i].type);
 		ck_assert_ptr_nonnull(strstr(error.text, "gone"));
 	}
-	/* A list of a million links: as deep as allowed, and no deeper. */
+	/* A list of many links: as deep as allowed, and no deeper. */
 	must_plan(RECORD_ITEM, F("gone", "{\"type\":\"record\",\"name\":\"l\",\"fields\":[" F("n",
 		"[\"null\",\"l\"]") "]}")
 		  "," ITEM);
-	for (int i = 0; i < 1000000; i++)
+	for (int i = 0; i < 50000; i++)
 		number(1);
 	number(0);
 	text("a");
