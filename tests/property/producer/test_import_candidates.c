@@ -115,7 +115,7 @@ START_TEST(the_future_does_not_show)
 			compared++;
 		}
 		ck_assert(i == b.count || b.events[i].impression.event_time_ms >= cut * 1000);
-		if (cut > 10)
+		if (cut > 40)
 			ck_assert_uint_gt(compared, 0);
 		loaded_free(&a);
 		loaded_free(&b);
@@ -186,7 +186,7 @@ START_TEST(candidates_are_what_they_should_be)
 		impressions++;
 	}
 	/* Its place says nothing: an eighth of 600 is 75. */
-	ck_assert_uint_gt(shown_first, 40);
+	ck_assert_uint_gt(shown_first, 30);
 	ck_assert_uint_lt(shown_first, 140);
 	ck_assert_uint_eq(impressions, ROWS_MAX);
 	loaded_free(&loaded);
