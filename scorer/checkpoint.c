@@ -70,7 +70,8 @@ static enum status load_shards(struct checkpoint *checkpoint, const char *folder
 	json_object_foreach(map, name, value) {
 		const char *shard = json_string_value(value);
 		if (!shard || !*shard || strchr(shard, '/') || shard[0] == '.')
-			return mapped_file_corrupt(index, 0, error, "weight_map: %.200s is not in a file of this "
+			return mapped_file_corrupt(index, 0, error,
+						   "weight_map: %.200s is not in a file of this "
 						   "folder", name);
 		if (find_file(checkpoint, shard))
 			continue;
@@ -111,7 +112,8 @@ static enum status load_index(struct checkpoint *checkpoint, const char *folder,
 	}
 	root = json_loadb((const char *)index.bytes, index.size, JSON_REJECT_DUPLICATES, &trouble);
 	if (!root) {
-		status = mapped_file_corrupt(&index, trouble.position < 0 ? 0 : (size_t)trouble.position, error,
+		status = mapped_file_corrupt(&index, trouble.position < 0 ? 0 : (size_t)trouble.position,
+					     error,
 					     "line %d: %s", trouble.line, trouble.text);
 		goto cleanup;
 	}
@@ -164,7 +166,8 @@ static enum status open_file(struct checkpoint *checkpoint, const char *path, st
 		return status;
 	checkpoint->file_count = 1;
 	if (!gguf_is(file))
-		return mapped_file_corrupt(file, 0, error, "not a GGUF file; give a GGUF file or a folder with "
+		return mapped_file_corrupt(file, 0, error,
+					   "not a GGUF file; give a GGUF file or a folder with "
 					   "config.json");
 	status = gguf_parse(file, &checkpoint->table, &checkpoint->gguf, error);
 	if (status == STATUS_OK)

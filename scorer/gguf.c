@@ -195,12 +195,14 @@ static enum status take_tensor(struct cursor *cursor, struct stored_tensor *tens
 		return status;
 	if (!type_of_ggml(number, &tensor->type))
 		return error_set(cursor->error, STATUS_UNSUPPORTED,
-				 "%s: byte %zu: tensor %.*s has ggml type %llu; F32, F16, BF16, Q8_0, Q4_0 and "
+				 "%s: byte %zu: tensor %.*s has ggml type %llu; F32, F16, BF16, Q8_0, Q4_0 "
+				 "and "
 				 "Q4_1 are read: quantise to one of these", file->path, cursor->at - 12,
 				 TEXT_ARGS(name), (unsigned long long)number);
 	if (tensor->shape[rank - 1] % tensor_type_block(tensor->type) != 0 ||
 	    !tensor_type_bytes(tensor->type, elements, &tensor->bytes))
-		return mapped_file_corrupt(file, start, cursor->error, "tensor %.*s: %llu elements do not fill "
+		return mapped_file_corrupt(file, start, cursor->error,
+					   "tensor %.*s: %llu elements do not fill "
 					   "blocks of %s", TEXT_ARGS(name), (unsigned long long)elements,
 					   tensor_type_name(tensor->type));
 	tensor->file = file;
@@ -233,9 +235,11 @@ static enum status place(struct stored_tensor *tensors, size_t count, const stru
 						   (unsigned long long)expected);
 		if (tensor->offset > room || tensor->bytes > room - tensor->offset)
 			return mapped_file_corrupt(file, file->size, error,
-						   "tensor %.*s needs bytes %llu to %llu, the file ends before "
+						   "tensor %.*s needs bytes %llu to %llu, the file ends "
+						   "before "
 						   "(interrupted download?)", (int)tensor->name_size,
-						   tensor->name, (unsigned long long)(data_start + tensor->offset),
+						   tensor->name,
+						   (unsigned long long)(data_start + tensor->offset),
 						   (unsigned long long)(data_start + tensor->offset +
 									tensor->bytes));
 		/* Both are at most the file's size, and alignment is small: no overflow. */
@@ -293,7 +297,8 @@ static enum status read_values(struct cursor *cursor, uint64_t count, struct ggu
 		qsort(gguf->values, count, sizeof(*gguf->values), compare_values);
 	for (uint64_t i = 1; i < count; i++)
 		if (text_equal(gguf->values[i - 1].key, gguf->values[i].key))
-			return mapped_file_corrupt(cursor->file, (size_t)((const uint8_t *)gguf->values[i].key.bytes -
+			return mapped_file_corrupt(cursor->file,
+						   (size_t)((const uint8_t *)gguf->values[i].key.bytes -
 								  cursor->file->bytes), cursor->error,
 						   "metadata key %.*s is given twice",
 						   TEXT_ARGS(gguf->values[i].key));
@@ -320,7 +325,8 @@ enum status gguf_parse(const struct mapped_file *file, struct tensor_table *tabl
 	if (status != STATUS_OK)
 		return status;
 	if (version != 2 && version != 3)
-		return error_set(error, STATUS_UNSUPPORTED, "%s: byte 4: GGUF version %llu; 2 and 3, little-endian, "
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: byte 4: GGUF version %llu; 2 and 3, little-endian, "
 				 "are read", file->path, (unsigned long long)version);
 	status = take_integer(&cursor, 8, "the number of tensors", &tensors);
 	if (status == STATUS_OK)
@@ -328,8 +334,10 @@ enum status gguf_parse(const struct mapped_file *file, struct tensor_table *tabl
 	if (status != STATUS_OK)
 		return status;
 	if (tensors > TENSORS_MAX || values > GGUF_KEYS_MAX)
-		return mapped_file_corrupt(file, 8, error, "%llu tensors and %llu metadata keys (limits %d and %d)",
-					   (unsigned long long)tensors, (unsigned long long)values, TENSORS_MAX,
+		return mapped_file_corrupt(file, 8, error,
+					   "%llu tensors and %llu metadata keys (limits %d and %d)",
+					   (unsigned long long)tensors, (unsigned long long)values,
+					   TENSORS_MAX,
 					   GGUF_KEYS_MAX);
 	gguf = mem_alloc_zero(1, sizeof(*gguf));
 	if (!gguf)
@@ -339,7 +347,8 @@ enum status gguf_parse(const struct mapped_file *file, struct tensor_table *tabl
 		goto cleanup;
 	if (gguf_has(gguf, "general.alignment") && (!gguf_get_u32(gguf, "general.alignment", &alignment) ||
 	    alignment == 0 || alignment % 8 != 0 || alignment > ALIGNMENT_MAX)) {
-		status = mapped_file_corrupt(file, 0, error, "general.alignment is not a multiple of 8 up to %d",
+		status = mapped_file_corrupt(file, 0, error,
+					     "general.alignment is not a multiple of 8 up to %d",
 					     ALIGNMENT_MAX);
 		goto cleanup;
 	}

@@ -42,8 +42,10 @@ bool json_scan_expect(struct json_scan *scan, char character)
 	if (scan->reason)
 		return false;
 	if (json_scan_peek(scan) != character || scan->at == scan->size)
-		return json_scan_fail(scan, character == ':' ? "expected ':'" : character == '{' ? "expected '{'" :
-				      character == '[' ? "expected '['" : character == '"' ? "expected a string" :
+		return json_scan_fail(scan, character == ':' ? "expected ':'" : character == '{' ?
+				      "expected '{'" :
+				      character == '[' ? "expected '['" : character == '"' ?
+					      "expected a string" :
 				      "expected ',' or the closing bracket");
 	scan->at++;
 	return true;
@@ -151,7 +153,8 @@ static bool escape(struct json_scan *scan, char *to, size_t *used)
 	if (c >= 0xDC00 && c <= 0xDFFF)
 		return json_scan_fail(scan, "a lone surrogate");
 	if (c >= 0xD800 && c <= 0xDBFF) {
-		if (scan->size - scan->at < 2 || scan->text[scan->at] != '\\' || scan->text[scan->at + 1] != 'u')
+		if (scan->size - scan->at < 2 || scan->text[scan->at] != '\\' ||
+		    scan->text[scan->at + 1] != 'u')
 			return json_scan_fail(scan, "a lone surrogate");
 		scan->at += 2;
 		if (!hex4(scan, &low))

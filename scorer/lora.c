@@ -64,7 +64,8 @@ static enum status read_config(struct lora *lora, struct error *error)
 	json_error_t trouble;
 
 	if (file->size > CONFIG_BYTES_MAX)
-		return mapped_file_corrupt(file, CONFIG_BYTES_MAX, error, "longer than %d bytes", CONFIG_BYTES_MAX);
+		return mapped_file_corrupt(file, CONFIG_BYTES_MAX, error, "longer than %d bytes",
+					   CONFIG_BYTES_MAX);
 	root = json_loadb((const char *)file->bytes, file->size, JSON_REJECT_DUPLICATES, &trouble);
 	if (!root)
 		return mapped_file_corrupt(file, trouble.position < 0 ? 0 : (size_t)trouble.position, error,
@@ -84,14 +85,16 @@ static enum status read_config(struct lora *lora, struct error *error)
 	}
 	bias = json_string_value(json_object_get(root, "bias"));
 	if (bias && strcmp(bias, "none") != 0) {
-		status = error_set(error, STATUS_UNSUPPORTED, "%s: bias = %.40s; none is supported", file->path,
+		status = error_set(error, STATUS_UNSUPPORTED, "%s: bias = %.40s; none is supported",
+				   file->path,
 				   bias);
 		goto cleanup;
 	}
 	rank = json_integer_value(json_object_get(root, "r"));
 	alpha = json_object_get(root, "lora_alpha");
 	if (rank < 1 || rank > RANK_MAX || !json_is_number(alpha)) {
-		status = mapped_file_corrupt(file, 0, error, "r must be 1 to %d and lora_alpha a number", RANK_MAX);
+		status = mapped_file_corrupt(file, 0, error, "r must be 1 to %d and lora_alpha a number",
+					     RANK_MAX);
 		goto cleanup;
 	}
 	lora->rank = (uint32_t)rank;
@@ -156,10 +159,12 @@ static enum status read_tensor(struct lora *lora, const struct model_config *con
 	float *values;
 
 	if (strlen(tensor->name) != tensor->name_size || !parse_name(tensor->name, &layer, &module, &is_b))
-		return error_set(error, STATUS_UNSUPPORTED, "%s: tensor %.200s is no part of a LoRA adapter for q, "
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: tensor %.200s is no part of a LoRA adapter for q, "
 				 "k, v, o, gate, up, down or lm_head", tensor->file->path, tensor->name);
 	if (layer >= config->layers)
-		return mapped_file_corrupt(tensor->file, tensor->offset, error, "%.200s: the model has %u layers",
+		return mapped_file_corrupt(tensor->file, tensor->offset, error,
+					   "%.200s: the model has %u layers",
 					   tensor->name, config->layers);
 	if (modules[module].tensor == MODEL_HEAD && config->tied)
 		return error_set(error, STATUS_UNSUPPORTED, "%s: an adapter for lm_head on tied embeddings",
@@ -185,7 +190,8 @@ static enum status read_tensor(struct lora *lora, const struct model_config *con
 	return STATUS_OK;
 }
 
-static enum status read_adapter(struct lora *lora, const struct model_config *config, struct tensor_table *table,
+static enum status read_adapter(struct lora *lora, const struct model_config *config,
+				struct tensor_table *table,
 				struct error *error)
 {
 	enum status status = read_config(lora, error);
@@ -203,7 +209,8 @@ static enum status read_adapter(struct lora *lora, const struct model_config *co
 	for (size_t i = 0; i < (size_t)config->layers * MODULES && status == STATUS_OK; i++)
 		if (!lora->pairs[i].a != !lora->pairs[i].b)
 			status = mapped_file_corrupt(&lora->files[1], 8, error,
-						     "layer %zu %s: only one of lora_A and lora_B", i / MODULES,
+						     "layer %zu %s: only one of lora_A and lora_B",
+						     i / MODULES,
 						     modules[i % MODULES].name);
 	return status;
 }

@@ -87,6 +87,7 @@ enum status mapped_file_corrupt(const struct mapped_file *file, size_t byte, str
 	va_start(arguments, format);
 	vsnprintf(reason, sizeof(reason), format, arguments);
 	va_end(arguments);
-	return error_set(error, STATUS_CORRUPT, "%s: byte %zu: %s", file->path ? file->path : "(memory)", byte,
+	return error_set(error, STATUS_CORRUPT, "%s: byte %zu: %s", file->path ? file->path : "(memory)",
+			 byte,
 			 reason);
 }

@@ -97,9 +97,9 @@ static enum status check_tensor(const struct model_config *config, int slot,
 		unsigned long long found[2] = {tensor->rank > 0 ? tensor->shape[0] : 0,
 					       tensor->rank > 1 ? tensor->shape[1] : 0};
 		return mapped_file_corrupt(tensor->file, tensor->offset, error,
-					   "%s has rank %u and shape [%llu, %llu, ...]; the configuration asks "
-					   "for [%u, %u]", tensor->name, tensor->rank, found[0], found[1], rows,
-					   columns);
+					   "%s has rank %u and shape [%llu, %llu, ...]; the configuration "
+					   "asks for [%u, %u]", tensor->name, tensor->rank, found[0],
+					   found[1], rows, columns);
 	}
 	if (!tensor_type_readable(tensor->type))
 		return error_set(error, STATUS_UNSUPPORTED, "%s: %s is %s; F32, F16 and BF16 are read",
@@ -161,8 +161,10 @@ static enum status check_left_over(const struct model *model, struct error *erro
 		if (tensor->name_size >= end && strcmp(tensor->name + tensor->name_size - end,
 						       inverse_frequencies) == 0)
 			continue;
-		return error_set(error, STATUS_UNSUPPORTED, "%s: tensor %.200s has no place in a %s model of %u "
-				 "layers%s", tensor->file->path, tensor->name, config->architecture, config->layers,
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: tensor %.200s has no place in a %s model of %u "
+				 "layers%s", tensor->file->path, tensor->name, config->architecture,
+				 config->layers,
 				 strcmp(tensor->name, "rope_freqs.weight") == 0 ?
 				 " (llama3 RoPE scaling is read from a Hugging Face folder)" : "");
 	}
@@ -278,14 +280,16 @@ enum status model_read(const struct model *model, enum model_tensor tensor, uint
 	} else if (columns > 1) {
 		for (uint32_t i = 0; i < count; i++)
 			tensor_type_to_float(stored->type,
-					     stored->data + adjacent_row(first_row + i, config->head_size) * row_bytes,
+					     stored->data + row_bytes *
+					     adjacent_row(first_row + i, config->head_size),
 					     columns, out + (size_t)i * columns);
 	} else {
 		/* A vector's blocks may span rows: convert block by block and pick. */
 		uint32_t block = tensor_type_block(stored->type), at_block = UINT32_MAX;
 		float values[32];
 		for (uint32_t i = 0; i < count; i++) {
-			uint32_t row = reorder ? adjacent_row(first_row + i, config->head_size) : first_row + i;
+			uint32_t row = reorder ? adjacent_row(first_row + i, config->head_size) :
+				first_row + i;
 			if (row / block != at_block) {
 				at_block = row / block;
 				tensor_type_to_float(stored->type, stored->data +

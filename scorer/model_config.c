@@ -38,7 +38,8 @@ enum status model_config_check(const struct model_config *config, const char *pa
 
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
 		if (limits[i].value < limits[i].low || limits[i].value > limits[i].high)
-			return error_set(error, STATUS_UNSUPPORTED, "%s: %s is %u; %u to %u are supported", path,
+			return error_set(error, STATUS_UNSUPPORTED, "%s: %s is %u; %u to %u are supported",
+					 path,
 					 limits[i].name, limits[i].value, limits[i].low, limits[i].high);
 	if (config->head_size % 2 != 0)
 		return error_set(error, STATUS_UNSUPPORTED, "%s: head size %u is odd; RoPE needs pairs", path,
@@ -53,7 +54,8 @@ enum status model_config_check(const struct model_config *config, const char *pa
 	if (!(config->rope_theta >= 1 && config->rope_theta <= 1e12f))
 		return error_set(error, STATUS_CORRUPT, "%s: rope_theta %g is not between 1 and 1e12", path,
 				 (double)config->rope_theta);
-	if (config->rope_scaling != ROPE_SCALING_NONE && !(config->rope_factor >= 1 && config->rope_factor <= 1e6f))
+	if (config->rope_scaling != ROPE_SCALING_NONE &&
+	    !(config->rope_factor >= 1 && config->rope_factor <= 1e6f))
 		return error_set(error, STATUS_CORRUPT, "%s: RoPE scaling factor %g is not between 1 and 1e6",
 				 path, (double)config->rope_factor);
 	if (config->rope_scaling == ROPE_SCALING_LLAMA3 &&
@@ -93,7 +95,8 @@ static uint32_t get_count(struct reader *reader, json_t *object, const char *key
 
 	if (!is_given(object, key) && fallback >= 0)
 		return (uint32_t)fallback;
-	if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) > UINT32_MAX) {
+	if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+	    json_integer_value(value) > UINT32_MAX) {
 		bad(reader, key, "a count");
 		return 0;
 	}
@@ -269,7 +272,8 @@ enum status model_config_from_json(const struct mapped_file *file, struct model_
 	json_error_t trouble;
 
 	if (file->size > CONFIG_BYTES_MAX)
-		return mapped_file_corrupt(file, CONFIG_BYTES_MAX, error, "longer than %d bytes", CONFIG_BYTES_MAX);
+		return mapped_file_corrupt(file, CONFIG_BYTES_MAX, error, "longer than %d bytes",
+					   CONFIG_BYTES_MAX);
 	reader.root = json_loadb((const char *)file->bytes, file->size, JSON_REJECT_DUPLICATES, &trouble);
 	if (!reader.root)
 		return mapped_file_corrupt(file, trouble.position < 0 ? 0 : (size_t)trouble.position, error,
@@ -316,7 +320,8 @@ static enum status gguf_rope(const struct gguf *gguf, const char *path, struct m
 	gguf_get_f32(gguf, key_of(key, architecture, "rope.freq_base"), &config->rope_theta);
 	if (gguf_get_u32(gguf, key_of(key, architecture, "rope.dimension_count"), &rotated) &&
 	    rotated != config->head_size)
-		return error_set(error, STATUS_UNSUPPORTED, "%s: %s = %u with heads of %u; whole heads are rotated",
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: %s = %u with heads of %u; whole heads are rotated",
 				 path, key, rotated, config->head_size);
 	if (gguf_get_f32(gguf, key_of(key, architecture, "rope.scale_linear"), &config->rope_factor) &&
 	    config->rope_factor != 1.0f)
@@ -324,10 +329,12 @@ static enum status gguf_rope(const struct gguf *gguf, const char *path, struct m
 	if (gguf_get_text(gguf, key_of(key, architecture, "rope.scaling.type"), &type) &&
 	    !text_equal(type, TEXT_LITERAL("none"))) {
 		if (!text_equal(type, TEXT_LITERAL("linear")))
-			return error_set(error, STATUS_UNSUPPORTED, "%s: %s = %.*s; none and linear are supported",
+			return error_set(error, STATUS_UNSUPPORTED,
+					 "%s: %s = %.*s; none and linear are supported",
 					 path, key, (int)(type.size < 64 ? type.size : 64), type.bytes);
 		config->rope_scaling = ROPE_SCALING_LINEAR;
-		if (!gguf_get_f32(gguf, key_of(key, architecture, "rope.scaling.factor"), &config->rope_factor))
+		if (!gguf_get_f32(gguf, key_of(key, architecture, "rope.scaling.factor"),
+				  &config->rope_factor))
 			return error_set(error, STATUS_CORRUPT, "%s: %s is missing", path, key);
 	}
 	return STATUS_OK;
@@ -354,37 +361,46 @@ enum status model_config_from_gguf(const struct gguf *gguf, const struct mapped_
 
 	if (!gguf_get_text(gguf, "general.architecture", &architecture))
 		return error_set(error, STATUS_CORRUPT, "%s: general.architecture is missing", path);
-	if (!text_equal(architecture, TEXT_LITERAL("llama")) && !text_equal(architecture, TEXT_LITERAL("qwen2")))
-		return error_set(error, STATUS_UNSUPPORTED, "%s: general.architecture = %.*s; llama and qwen2 are "
+	if (!text_equal(architecture, TEXT_LITERAL("llama")) &&
+	    !text_equal(architecture, TEXT_LITERAL("qwen2")))
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: general.architecture = %.*s; llama and qwen2 are "
 				 "supported", path, (int)(architecture.size < 64 ? architecture.size : 64),
 				 architecture.bytes);
 	memcpy(config.architecture, architecture.bytes, architecture.size);
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
 		if (!gguf_get_u32(gguf, key_of(key, config.architecture, counts[i].key), counts[i].out))
-			return error_set(error, STATUS_CORRUPT, "%s: %s is missing or is not a count", path, key);
+			return error_set(error, STATUS_CORRUPT, "%s: %s is missing or is not a count", path,
+					 key);
 	if (gguf_get_u32(gguf, key_of(key, config.architecture, "expert_count"), &experts) && experts > 0)
-		return error_set(error, STATUS_UNSUPPORTED, "%s: %s = %u; mixtures of experts are not supported",
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: %s = %u; mixtures of experts are not supported",
 				 path, key, experts);
 	config.kv_heads = config.heads;
 	if (gguf_has(gguf, key_of(key, config.architecture, "attention.head_count_kv")) &&
 	    !gguf_get_u32(gguf, key, &config.kv_heads))
-		return error_set(error, STATUS_UNSUPPORTED, "%s: %s is not one count for all layers", path, key);
+		return error_set(error, STATUS_UNSUPPORTED, "%s: %s is not one count for all layers", path,
+				 key);
 	if (!gguf_get_f32(gguf, key_of(key, config.architecture, "attention.layer_norm_rms_epsilon"),
 			  &config.rms_norm_eps))
 		return error_set(error, STATUS_CORRUPT, "%s: %s is missing", path, key);
-	if (!gguf_get_u32(gguf, key_of(key, config.architecture, "attention.key_length"), &config.head_size)) {
+	if (!gguf_get_u32(gguf, key_of(key, config.architecture, "attention.key_length"),
+			  &config.head_size)) {
 		if (config.heads == 0 || config.hidden_size % config.heads != 0)
-			return error_set(error, STATUS_CORRUPT, "%s: width %u is no multiple of %u heads", path,
+			return error_set(error, STATUS_CORRUPT, "%s: width %u is no multiple of %u heads",
+					 path,
 					 config.hidden_size, config.heads);
 		config.head_size = config.hidden_size / config.heads;
 	}
 	if (gguf_get_u32(gguf, key_of(key, config.architecture, "attention.value_length"), &value_size) &&
 	    value_size != config.head_size)
-		return error_set(error, STATUS_UNSUPPORTED, "%s: keys of %u and values of %u; they must be of "
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: keys of %u and values of %u; they must be of "
 				 "one size", path, config.head_size, value_size);
 	if (!gguf_get_u32(gguf, key_of(key, config.architecture, "vocab_size"), &config.vocabulary)) {
 		if (!gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, &tokens))
-			return error_set(error, STATUS_CORRUPT, "%s: neither %s nor tokenizer.ggml.tokens", path, key);
+			return error_set(error, STATUS_CORRUPT, "%s: neither %s nor tokenizer.ggml.tokens",
+					 path, key);
 		config.vocabulary = (uint32_t)tokens.count;
 	}
 	config.qkv_bias = strcmp(config.architecture, "qwen2") == 0;

@@ -10,10 +10,11 @@
 
 #define SPACE "\\t-\\r\\x{85}\\p{Z}"
 #define CONTRACTIONS "'s|'t|'re|'ve|'m|'ll|'d"
-#define GPT2 CONTRACTIONS "| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
+#define SPACES "[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
+#define GPT2 CONTRACTIONS "| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|" SPACES
 #define CL100K(digits)                                                                              \
-	"(?i:" CONTRACTIONS ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*|[" \
-	SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
+	"(?i:" CONTRACTIONS ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits                             \
+	"| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|" SPACES
 
 static const struct {
 	const char *name, *first, *second;      /* second: NULL or applied to each piece of the first */
@@ -61,10 +62,12 @@ enum status pretokenizer_create(enum pretokenizer_kind kind, struct pretokenizer
 		int number;
 		PCRE2_SIZE at;
 		pcre2_code *code = pcre2_compile((PCRE2_SPTR)patterns[i], PCRE2_ZERO_TERMINATED,
-						 PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &number, &at, NULL);
+						 PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &number, &at,
+						 NULL);
 		if (!code) {
 			pretokenizer_destroy(pretokenizer);
-			return error_set(error, STATUS_INTERNAL, "PCRE2 error %d at %zu of the %s pattern", number,
+			return error_set(error, STATUS_INTERNAL, "PCRE2 error %d at %zu of the %s pattern",
+					 number,
 					 (size_t)at, kinds[kind].name);
 		}
 		/* Without a just-in-time compiler the interpreter does the same, slower. */
@@ -105,13 +108,15 @@ static enum status walk(const struct pretokenizer *pretokenizer, int step, void 
 		const pcre2_code *code = pretokenizer->codes[step];
 		size_t start = text.size, end = text.size;
 		enum status status;
-		int found = pcre2_match(code, (PCRE2_SPTR)text.bytes, text.size, at, PCRE2_NO_UTF_CHECK, block,
+		int found = pcre2_match(code, (PCRE2_SPTR)text.bytes, text.size, at, PCRE2_NO_UTF_CHECK,
+					block,
 					NULL);
 		if (found == PCRE2_ERROR_JIT_STACKLIMIT)
 			found = pcre2_match(code, (PCRE2_SPTR)text.bytes, text.size, at,
 					    PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, block, NULL);
 		if (found < 0 && found != PCRE2_ERROR_NOMATCH)
-			return error_set(error, STATUS_LIMIT, "PCRE2 error %d at byte %zu of a text of %zu", found,
+			return error_set(error, STATUS_LIMIT, "PCRE2 error %d at byte %zu of a text of %zu",
+					 found,
 					 at, text.size);
 		if (found >= 0) {
 			const PCRE2_SIZE *place = pcre2_get_ovector_pointer(block);
@@ -127,7 +132,8 @@ static enum status walk(const struct pretokenizer *pretokenizer, int step, void 
 		}
 		if (end > start) {
 			status = walk(pretokenizer, step + 1, block,
-				      (struct text_view){text.bytes + start, end - start}, take, context, error);
+				      (struct text_view){text.bytes + start, end - start}, take, context,
+				      error);
 			if (status != STATUS_OK)
 				return status;
 		}

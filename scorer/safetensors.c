@@ -69,7 +69,8 @@ static bool read_info(struct json_scan *scan, struct info *info)
 		unsigned field;
 		if (!json_scan_key(scan, &key))
 			return false;
-		field = text_equal(key, TEXT_LITERAL("dtype")) ? TYPE : text_equal(key, TEXT_LITERAL("shape")) ?
+		field = text_equal(key, TEXT_LITERAL("dtype")) ? TYPE :
+			text_equal(key, TEXT_LITERAL("shape")) ?
 			SHAPE : text_equal(key, TEXT_LITERAL("data_offsets")) ? OFFSETS : 0;
 		if (seen & field)
 			return json_scan_fail(scan, "a field of a tensor is given twice");
@@ -110,17 +111,21 @@ static enum status add(struct header *header, const char *name, size_t name_size
 					   (int)name_size, name);
 	if (info->offsets[0] > info->offsets[1] || info->offsets[1] - info->offsets[0] != tensor.bytes)
 		return mapped_file_corrupt(header->file, 8 + header->scan.at, header->error,
-					   "tensor %.*s: data_offsets [%llu, %llu] do not hold its %llu bytes",
+					   "tensor %.*s: data_offsets [%llu, %llu] do not hold its %llu "
+					   "bytes",
 					   (int)name_size, name, (unsigned long long)info->offsets[0],
-					   (unsigned long long)info->offsets[1], (unsigned long long)tensor.bytes);
+					   (unsigned long long)info->offsets[1],
+					   (unsigned long long)tensor.bytes);
 	if (info->offsets[1] > header->data_bytes)
 		return mapped_file_corrupt(header->file, header->file->size, header->error,
-					   "tensor %.*s ends at data byte %llu, the file holds %llu (interrupted "
+					   "tensor %.*s ends at data byte %llu, the file holds %llu "
+					   "(interrupted "
 					   "download?)", (int)name_size, name,
 					   (unsigned long long)info->offsets[1],
 					   (unsigned long long)header->data_bytes);
 	if (info->rank > TENSOR_RANK_MAX)
-		return error_set(header->error, STATUS_UNSUPPORTED, "%s: tensor %.*s has rank %zu; at most %d",
+		return error_set(header->error, STATUS_UNSUPPORTED,
+				 "%s: tensor %.*s has rank %zu; at most %d",
 				 header->file->path, (int)name_size, name, info->rank, TENSOR_RANK_MAX);
 	for (size_t i = 0; i < info->rank; i++)
 		tensor.shape[i] = info->extents[i];

@@ -20,13 +20,15 @@ struct sentencepiece_face {
 	sentencepiece::SentencePieceProcessor plain, continued;
 };
 
-enum status sentencepiece_load(const void *bytes, size_t size, const char *path, struct sentencepiece_face **out,
+enum status sentencepiece_load(const void *bytes, size_t size, const char *path,
+			       struct sentencepiece_face **out,
 			       struct error *error)
 {
 	struct sentencepiece_face *made = nullptr;
 
 	if (size == 0 || size > model_bytes_max)
-		return error_set(error, STATUS_CORRUPT, "%s: byte 0: a SentencePiece model of %zu bytes (1 to %zu)",
+		return error_set(error, STATUS_CORRUPT,
+				 "%s: byte 0: a SentencePiece model of %zu bytes (1 to %zu)",
 				 path, size, model_bytes_max);
 	try {
 		std::string model(static_cast<const char *>(bytes), size);
@@ -46,7 +48,8 @@ enum status sentencepiece_load(const void *bytes, size_t size, const char *path,
 		delete made;
 		return error_set(error, STATUS_NO_MEMORY, "%s: no memory", path);
 	} catch (const std::exception &trouble) {
-		error_set(error, STATUS_CORRUPT, "%s: byte 0: no SentencePiece model: %s", path, trouble.what());
+		error_set(error, STATUS_CORRUPT, "%s: byte 0: no SentencePiece model: %s", path,
+			  trouble.what());
 	}
 	delete made;
 	return STATUS_CORRUPT;
@@ -57,7 +60,8 @@ void sentencepiece_close(struct sentencepiece_face *sentencepiece)
 	delete sentencepiece;
 }
 
-enum status sentencepiece_encode(const struct sentencepiece_face *sentencepiece, const char *text, size_t size,
+enum status sentencepiece_encode(const struct sentencepiece_face *sentencepiece, const char *text,
+				 size_t size,
 				 bool prefix, int32_t *ids, size_t ids_max, size_t *count,
 				 struct error *error)
 {
@@ -66,7 +70,8 @@ enum status sentencepiece_encode(const struct sentencepiece_face *sentencepiece,
 		auto status = (prefix ? sentencepiece->plain : sentencepiece->continued)
 				      .Encode(absl::string_view(text, size), &found);
 		if (!status.ok())
-			return error_set(error, STATUS_INTERNAL, "SentencePiece: %s", status.ToString().c_str());
+			return error_set(error, STATUS_INTERNAL, "SentencePiece: %s",
+					 status.ToString().c_str());
 		if (found.size() > ids_max - *count)
 			return error_set(error, STATUS_LIMIT, "more than %zu token ids", ids_max);
 		for (size_t i = 0; i < found.size(); i++)

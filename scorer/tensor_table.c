@@ -43,7 +43,8 @@ enum status tensor_table_add(struct tensor_table *table, const struct stored_ten
 	table->tensors = tensors;
 	name = arena_alloc(table->names, tensor->name_size + 1);
 	if (!name)
-		return error_set(error, STATUS_NO_MEMORY, "no memory for the name of tensor %zu", table->count);
+		return error_set(error, STATUS_NO_MEMORY, "no memory for the name of tensor %zu",
+				 table->count);
 	if (tensor->name_size)
 		memcpy(name, tensor->name, tensor->name_size);
 	name[tensor->name_size] = '\0';

@@ -75,7 +75,7 @@ static float float_of_half(uint16_t half)
 	return float_of_bits(bits | sign);
 }
 
-static void from_q8_0(const uint8_t *data, size_t blocks, float *out)
+static void from_q8_0(const uint8_t *restrict data, size_t blocks, float *restrict out)
 {
 	for (size_t b = 0; b < blocks; b++, data += 34, out += 32) {
 		float scale = float_of_half(load_u16(data));
@@ -85,7 +85,7 @@ static void from_q8_0(const uint8_t *data, size_t blocks, float *out)
 }
 
 /* The low nibbles are elements 0..15 of the block, the high ones 16..31. */
-static void from_q4_0(const uint8_t *data, size_t blocks, float *out)
+static void from_q4_0(const uint8_t *restrict data, size_t blocks, float *restrict out)
 {
 	for (size_t b = 0; b < blocks; b++, data += 18, out += 32) {
 		float scale = float_of_half(load_u16(data));
@@ -96,7 +96,7 @@ static void from_q4_0(const uint8_t *data, size_t blocks, float *out)
 	}
 }
 
-static void from_q4_1(const uint8_t *data, size_t blocks, float *out)
+static void from_q4_1(const uint8_t *restrict data, size_t blocks, float *restrict out)
 {
 	for (size_t b = 0; b < blocks; b++, data += 20, out += 32) {
 		float scale = float_of_half(load_u16(data));

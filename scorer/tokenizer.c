@@ -53,7 +53,8 @@ static enum status find_in_folder(const char *folder, struct mapped_file *file, 
 static bool is_json(const struct mapped_file *file)
 {
 	size_t size = strlen(file->path);
-	return (file->size > 0 && file->bytes[0] == '{') || (size > 5 && strcmp(file->path + size - 5, ".json") == 0);
+	return (file->size > 0 && file->bytes[0] == '{') ||
+		(size > 5 && strcmp(file->path + size - 5, ".json") == 0);
 }
 
 static enum status load(struct tokenizer *tokenizer, const struct mapped_file *file, struct error *error)
@@ -143,7 +144,8 @@ static enum status make(const char *folder, const struct mapped_file *file, stru
 	if (!tokenizer)
 		return error_set(error, STATUS_NO_MEMORY, "%s: no memory", file->path);
 	tokenizer->bos = tokenizer->eos = -1;
-	tokenizer->settings = (struct tokenizer_settings){.bos_id = -1, .eos_id = -1, .adds_bos = -1, .legacy = -1};
+	tokenizer->settings = (struct tokenizer_settings){.bos_id = -1, .eos_id = -1, .adds_bos = -1,
+							  .legacy = -1};
 	tokenizer->bpe.unknown = -1;
 	if (folder)
 		status = tokenizer_load_settings(tokenizer, folder, error);
@@ -168,7 +170,8 @@ enum status tokenizer_open(const char *path, struct tokenizer **out, struct erro
 {
 	struct mapped_file file = {0};
 	bool folder = mapped_file_is_folder(path);
-	enum status status = folder ? find_in_folder(path, &file, error) : mapped_file_open(path, &file, error);
+	enum status status = folder ? find_in_folder(path, &file, error) :
+		mapped_file_open(path, &file, error);
 
 	if (status == STATUS_OK)
 		status = make(folder ? path : NULL, &file, out, error);
@@ -202,7 +205,8 @@ enum status tokenizer_add_special(struct tokenizer *tokenizer, int32_t id, struc
 		return error_set(error, STATUS_CORRUPT, "special token %d without text", id);
 	if (!mem_reserve(&specials, &tokenizer->special_capacity, tokenizer->special_count,
 			 TOKENIZER_SPECIALS_MAX, sizeof(*tokenizer->specials)))
-		return error_set(error, STATUS_CORRUPT, "more than %d special tokens", TOKENIZER_SPECIALS_MAX);
+		return error_set(error, STATUS_CORRUPT, "more than %d special tokens",
+				 TOKENIZER_SPECIALS_MAX);
 	tokenizer->specials = specials;
 	copy = mem_alloc(text.size);
 	if (!copy)
@@ -327,10 +331,12 @@ static enum status to_nfc(struct encoding *encoding, struct text_view *text)
 
 	for (;;) {
 		size = utf8proc_decompose((const utf8proc_uint8_t *)text->bytes, (utf8proc_ssize_t)text->size,
-					  scratch->code_points, (utf8proc_ssize_t)scratch->code_point_capacity,
+					  scratch->code_points,
+					  (utf8proc_ssize_t)scratch->code_point_capacity,
 					  options);
 		if (size < 0)
-			return error_set(encoding->error, STATUS_INTERNAL, "utf8proc: %s", utf8proc_errmsg(size));
+			return error_set(encoding->error, STATUS_INTERNAL, "utf8proc: %s",
+					 utf8proc_errmsg(size));
 		if ((size_t)size < scratch->code_point_capacity)
 			break;
 		/* One more place than needed: reencode writes a terminator. */
@@ -425,7 +431,8 @@ static enum status split_specials(struct encoding *encoding, struct text_view te
 			at++;
 			continue;
 		}
-		status = plain(encoding, (struct text_view){text.bytes + start, at - start}, first && start == 0,
+		status = plain(encoding, (struct text_view){text.bytes + start, at - start}, first &&
+			       start == 0,
 			       start > 0);
 		if (status == STATUS_OK)
 			status = append_id(encoding, special->id);
@@ -459,7 +466,8 @@ static enum status encode_plain(struct encoding *encoding, struct text_view text
 		return STATUS_OK;
 	switch (tokenizer->face) {
 	case FACE_SENTENCEPIECE:
-		return sentencepiece_encode(tokenizer->sentencepiece, text.bytes, text.size, prefix, encoding->ids,
+		return sentencepiece_encode(tokenizer->sentencepiece, text.bytes, text.size, prefix,
+					    encoding->ids,
 					    encoding->ids_max, &encoding->count, encoding->error);
 	case FACE_CHARACTER_BPE:
 		status = to_pieces(encoding, prefix, &text);
@@ -483,7 +491,8 @@ enum status tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer
 			     struct text_view text, int flags, int32_t *ids, size_t ids_max,
 			     size_t *count, struct error *error)
 {
-	struct encoding encoding = {.tokenizer = tokenizer, .scratch = scratch, .ids = ids, .ids_max = ids_max,
+	struct encoding encoding = {.tokenizer = tokenizer, .scratch = scratch, .ids = ids,
+				    .ids_max = ids_max,
 				    .count = *count, .error = error,
 				    .parse_special = flags & TOKENIZER_PARSE_SPECIAL};
 	bool first = !(flags & TOKENIZER_CONTINUES);

@@ -403,7 +403,8 @@ enum status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, struc
 	size_t size;
 
 	if (text.size > BPE_TEXT_MAX)
-		return error_set(error, STATUS_LIMIT, "a text of %zu bytes (limit %d)", text.size, BPE_TEXT_MAX);
+		return error_set(error, STATUS_LIMIT, "a text of %zu bytes (limit %d)", text.size,
+				 BPE_TEXT_MAX);
 	if (text.size == 0)
 		return STATUS_OK;
 	if (bpe->byte_level && text.size <= CACHE_KEY_BYTES) {
@@ -413,13 +414,15 @@ enum status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, struc
 	}
 	if (text.size > SHORT_SYMBOLS) {
 		if (!reserve_symbols(scratch, text.size))
-			return error_set(error, STATUS_NO_MEMORY, "no memory to tokenise %zu bytes", text.size);
+			return error_set(error, STATUS_NO_MEMORY, "no memory to tokenise %zu bytes",
+					 text.size);
 		symbols = scratch->symbols;
 	}
 	if (bpe->byte_level && bpe->whole_words && (symbols[0] = whole_word(bpe, text)) >= 0) {
 		size = 1;
 	} else {
-		size = bpe->byte_level ? split_bytes(bpe, text, symbols) : split_characters(bpe, text, symbols);
+		size = bpe->byte_level ? split_bytes(bpe, text, symbols) :
+			split_characters(bpe, text, symbols);
 		if (size > SHORT_SYMBOLS) {
 			if (!reserve_links(scratch, size))
 				return error_set(error, STATUS_NO_MEMORY, "no memory to tokenise %zu bytes",

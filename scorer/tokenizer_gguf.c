@@ -26,7 +26,8 @@ static enum status choose_pattern(struct tokenizer *tokenizer, const struct gguf
 	if (!gguf_get_text(gguf, "tokenizer.ggml.model", &model))
 		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.model is missing", path);
 	if (!text_equal(model, TEXT_LITERAL("gpt2")))
-		return error_set(error, STATUS_UNSUPPORTED, "%s: tokenizer.ggml.model = %.*s; gpt2 (byte-level BPE) is "
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: tokenizer.ggml.model = %.*s; gpt2 (byte-level BPE) is "
 				 "read; for SentencePiece give a folder with tokenizer.model", path,
 				 (int)(model.size < 40 ? model.size : 40), model.bytes);
 	gguf_get_text(gguf, "tokenizer.ggml.pre", &name);
@@ -40,7 +41,8 @@ static enum status choose_pattern(struct tokenizer *tokenizer, const struct gguf
 			 pretokenizer_name(patterns[i].kind));
 		return pretokenizer_create(patterns[i].kind, &tokenizer->pretokenizer, error);
 	}
-	return error_set(error, STATUS_UNSUPPORTED, "%s: tokenizer.ggml.pre = %.*s; smollm, gpt-2, llama-bpe and qwen2 "
+	return error_set(error, STATUS_UNSUPPORTED,
+			 "%s: tokenizer.ggml.pre = %.*s; smollm, gpt-2, llama-bpe and qwen2 "
 			 "are supported", path, (int)(name.size < 40 ? name.size : 40),
 			 name.bytes ? name.bytes : "");
 }
@@ -53,11 +55,14 @@ static enum status read_tokens(struct tokenizer *tokenizer, const struct gguf *g
 
 	if (!gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, &tokens) || tokens.count == 0 ||
 	    tokens.count > VOCABULARY_IDS_MAX)
-		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.tokens is missing or has not 1 to %d "
+		return error_set(error, STATUS_CORRUPT,
+				 "%s: tokenizer.ggml.tokens is missing or has not 1 to %d "
 				 "texts", path, VOCABULARY_IDS_MAX);
 	if (gguf_has(gguf, "tokenizer.ggml.token_type") &&
-	    (!gguf_get_array(gguf, "tokenizer.ggml.token_type", GGUF_I32, &types) || types.count != tokens.count))
-		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.token_type is not one number per token",
+	    (!gguf_get_array(gguf, "tokenizer.ggml.token_type", GGUF_I32, &types) ||
+	     types.count != tokens.count))
+		return error_set(error, STATUS_CORRUPT,
+				 "%s: tokenizer.ggml.token_type is not one number per token",
 				 path);
 	status = vocabulary_init(&tokenizer->bpe.vocabulary, (uint32_t)tokens.count, error);
 	tokenizer->vocabulary = (uint32_t)tokens.count;
@@ -77,8 +82,10 @@ static enum status read_merges(struct tokenizer *tokenizer, const struct gguf *g
 	struct gguf_array merges;
 	enum status status;
 
-	if (!gguf_get_array(gguf, "tokenizer.ggml.merges", GGUF_STRING, &merges) || merges.count > MERGES_AT_ONCE)
-		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.merges is missing or has more than %d "
+	if (!gguf_get_array(gguf, "tokenizer.ggml.merges", GGUF_STRING, &merges) ||
+	    merges.count > MERGES_AT_ONCE)
+		return error_set(error, STATUS_CORRUPT,
+				 "%s: tokenizer.ggml.merges is missing or has more than %d "
 				 "texts", path, MERGES_AT_ONCE);
 	status = bpe_init_merges(&tokenizer->bpe, (uint32_t)merges.count, error);
 	for (uint32_t rank = 0; rank < merges.count && status == STATUS_OK; rank++) {
@@ -86,11 +93,13 @@ static enum status read_merges(struct tokenizer *tokenizer, const struct gguf *g
 		const char *space = merge.size > 2 ? memchr(merge.bytes + 1, ' ', merge.size - 1) : NULL;
 		size_t left = space ? (size_t)(space - merge.bytes) : 0;
 		if (!space)
-			status = error_set(error, STATUS_CORRUPT, "merge %u is not two parts with a space between",
+			status = error_set(error, STATUS_CORRUPT,
+					   "merge %u is not two parts with a space between",
 					   rank);
 		else
 			status = bpe_add_merge(&tokenizer->bpe, (struct text_view){merge.bytes, left},
-					       (struct text_view){space + 1, merge.size - left - 1}, rank, error);
+					       (struct text_view){space + 1, merge.size - left - 1}, rank,
+					       error);
 	}
 	return status == STATUS_OK ? status : error_prefix(error, "%s: tokenizer.ggml.merges", path);
 }

@@ -32,7 +32,8 @@ static enum status at_scan(const struct loader *loader, const struct json_scan *
 
 static enum status refuse(const struct loader *loader, const char *what, const char *detail)
 {
-	return error_set(loader->error, STATUS_UNSUPPORTED, "%s: %s: %.120s is not supported", loader->file->path,
+	return error_set(loader->error, STATUS_UNSUPPORTED, "%s: %s: %.120s is not supported",
+			 loader->file->path,
 			 what, detail ? detail : "(missing)");
 }
 
@@ -88,7 +89,8 @@ static enum status find_sections(struct loader *loader)
 	struct json_scan scan;
 	enum status status;
 
-	if (!json_scan_begin(&scan, (struct text_view){(const char *)loader->file->bytes, loader->file->size}))
+	if (!json_scan_begin(&scan, (struct text_view){(const char *)loader->file->bytes,
+						       loader->file->size}))
 		return at_scan(loader, &scan);
 	status = find_members(loader, &scan, top, sizeof(top) / sizeof(top[0]));
 	json_scan_end(&scan);
@@ -102,7 +104,8 @@ static enum status find_sections(struct loader *loader)
 	if (status != STATUS_OK)
 		return status;
 	if (!sections->vocabulary.bytes || !sections->merges.bytes)
-		return mapped_file_corrupt(loader->file, 0, loader->error, "model: no vocab or no merges (a BPE "
+		return mapped_file_corrupt(loader->file, 0, loader->error,
+					   "model: no vocab or no merges (a BPE "
 					   "model has both)");
 	return STATUS_OK;
 }
@@ -130,7 +133,8 @@ static bool is_true(struct text_view text)
 
 static bool is_nothing(struct text_view text)
 {
-	return !text.bytes || text_equal(text, TEXT_LITERAL("null")) || text_equal(text, TEXT_LITERAL("\"\"")) ||
+	return !text.bytes || text_equal(text, TEXT_LITERAL("null")) ||
+		text_equal(text, TEXT_LITERAL("\"\"")) ||
 	       text_equal(text, TEXT_LITERAL("0.0")) || text_equal(text, TEXT_LITERAL("0"));
 }
 
@@ -159,7 +163,8 @@ static enum status vocabulary_pass(struct loader *loader, bool insert, uint32_t 
 	enum status status = STATUS_OK;
 
 	json_scan_inside(&scan, loader->sections.vocabulary);
-	for (bool more = json_scan_open(&scan, '{'); more && status == STATUS_OK; more = json_scan_next(&scan, '}')) {
+	for (bool more = json_scan_open(&scan, '{'); more &&
+	     status == STATUS_OK; more = json_scan_next(&scan, '}')) {
 		struct text_view text;
 		uint64_t id;
 		if (!json_scan_key(&scan, &text))
@@ -200,8 +205,10 @@ static enum status read_vocabulary(struct loader *loader, json_t *added)
 	json_array_foreach(added, i, token) {
 		json_t *id = json_object_get(token, "id");
 		if (!json_is_integer(id) || json_integer_value(id) < 0 ||
-		    json_integer_value(id) >= VOCABULARY_IDS_MAX || !json_is_string(json_object_get(token, "content")))
-			return mapped_file_corrupt(loader->file, 0, loader->error, "added token %zu lacks an id or "
+		    json_integer_value(id) >= VOCABULARY_IDS_MAX ||
+			    !json_is_string(json_object_get(token, "content")))
+			return mapped_file_corrupt(loader->file, 0, loader->error,
+						   "added token %zu lacks an id or "
 						   "a content", i);
 		if (json_integer_value(id) > id_max)
 			id_max = (uint32_t)json_integer_value(id);
@@ -227,7 +234,8 @@ static bool read_merge(struct json_scan *scan, char *buffer, struct text_view *l
 		/* The view dies with the next string. */
 		memcpy(buffer, text.bytes, text.size);
 		*left = (struct text_view){buffer, text.size};
-		return json_scan_expect(scan, ',') && json_scan_string(scan, right) && json_scan_expect(scan, ']');
+		return json_scan_expect(scan, ',') && json_scan_string(scan, right) &&
+			json_scan_expect(scan, ']');
 	}
 	if (!json_scan_string(scan, &text))
 		return false;
@@ -247,7 +255,8 @@ static enum status merges_pass(struct loader *loader, bool insert, uint32_t *cou
 
 	*count = 0;
 	json_scan_inside(&scan, loader->sections.merges);
-	for (bool more = json_scan_open(&scan, '['); more && status == STATUS_OK; more = json_scan_next(&scan, ']')) {
+	for (bool more = json_scan_open(&scan, '['); more &&
+	     status == STATUS_OK; more = json_scan_next(&scan, ']')) {
 		struct text_view left = {0}, right = {0};
 		if (insert ? !read_merge(&scan, buffer, &left, &right) : !json_scan_skip(&scan, NULL))
 			break;
@@ -300,7 +309,8 @@ static enum status add_normalised(struct loader *loader, int32_t id, const char 
 			normal[size++] = *text;
 		}
 	}
-	return tokenizer_add_special(loader->tokenizer, id, (struct text_view){normal, size}, true, loader->error);
+	return tokenizer_add_special(loader->tokenizer, id, (struct text_view){normal, size}, true,
+				     loader->error);
 }
 
 static enum status read_added(struct loader *loader, json_t *added)
@@ -320,7 +330,8 @@ static enum status read_added(struct loader *loader, json_t *added)
 				return refuse(loader, "an added token with", refused[k]);
 		if (known >= 0 && known != id)
 			return mapped_file_corrupt(loader->file, 0, loader->error,
-						   "added token %.80s has id %d here and %d in the vocabulary", text,
+						   "added token %.80s has id %d here and %d in the "
+						   "vocabulary", text,
 						   id, known);
 		if (known < 0)
 			status = vocabulary_set(vocabulary, (uint32_t)id, text_of(text), loader->error);
@@ -330,7 +341,8 @@ static enum status read_added(struct loader *loader, json_t *added)
 		    loader->tokenizer->face == FACE_CHARACTER_BPE)
 			status = add_normalised(loader, id, text);
 		else
-			status = tokenizer_add_special(loader->tokenizer, id, text_of(text), false, loader->error);
+			status = tokenizer_add_special(loader->tokenizer, id, text_of(text), false,
+						       loader->error);
 		if (status != STATUS_OK)
 			return status;
 	}
@@ -352,7 +364,8 @@ static enum status read_normalizer(struct loader *loader, json_t *part)
 		if (!is_type(prepend, "Prepend") || !text_is(prepend, "prepend", "\xE2\x96\x81") ||
 		    !is_type(replace, "Replace") || !text_is(replace, "content", "\xE2\x96\x81") ||
 		    !text_is(json_object_get(replace, "pattern"), "String", " "))
-			return refuse(loader, "normalizer", "a Sequence other than Prepend and Replace of \"▁\"");
+			return refuse(loader, "normalizer",
+				      "a Sequence other than Prepend and Replace of \"▁\"");
 		tokenizer->face = FACE_CHARACTER_BPE;
 		tokenizer->prefix = PREFIX_ALWAYS;
 		return STATUS_OK;
@@ -387,7 +400,8 @@ static bool is_byte_level(json_t *part, bool with_expression)
 static enum status read_sequence(struct loader *loader, json_t *parts)
 {
 	json_t *first = json_array_get(parts, 0), *second = json_array_get(parts, 1);
-	const char *expression = json_string_value(json_object_get(json_object_get(first, "pattern"), "Regex"));
+	const char *expression = json_string_value(json_object_get(json_object_get(first, "pattern"),
+								   "Regex"));
 	enum pretokenizer_kind kind;
 
 	if (json_array_size(parts) != 2)
@@ -397,7 +411,8 @@ static enum status read_sequence(struct loader *loader, json_t *parts)
 		return use_pattern(loader, PRETOKENIZER_SMOLLM2);
 	if (!is_type(first, "Split") || !expression || !text_is(first, "behavior", "Isolated") ||
 	    json_is_true(json_object_get(first, "invert")) || !is_byte_level(second, false))
-		return refuse(loader, "pre_tokenizer", "a Sequence other than Split or Digits, then ByteLevel");
+		return refuse(loader, "pre_tokenizer",
+			      "a Sequence other than Split or Digits, then ByteLevel");
 	if (!pretokenizer_by_expression(text_of(expression), &kind))
 		return refuse(loader, "pre_tokenizer", expression);
 	return use_pattern(loader, kind);

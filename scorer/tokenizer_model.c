@@ -69,15 +69,19 @@ static enum status check_model(const struct mapped_file *file, struct error *err
 
 	for (size_t at = 0, begin = 0; at < file->size; begin = at) {
 		if (!read_field(file->bytes, file->size, &at, &field))
-			return mapped_file_corrupt(file, begin, error, "no SentencePiece model: a field is cut off");
+			return mapped_file_corrupt(file, begin, error,
+						   "no SentencePiece model: a field is cut off");
 		if (field.number >= PIECE && field.number <= NORMALIZER && !field.bytes)
-			return mapped_file_corrupt(file, begin, error, "no SentencePiece model: field %u is no message",
+			return mapped_file_corrupt(file, begin, error,
+						   "no SentencePiece model: field %u is no message",
 						   (unsigned)field.number);
 		if (field.number == PIECE && ++pieces > VOCABULARY_IDS_MAX)
-			return mapped_file_corrupt(file, begin, error, "more than %d pieces", VOCABULARY_IDS_MAX);
+			return mapped_file_corrupt(file, begin, error, "more than %d pieces",
+						   VOCABULARY_IDS_MAX);
 		for (size_t inside = 0; field.bytes && field.number <= NORMALIZER && inside < field.value;) {
 			if (!read_field(field.bytes, field.value, &inside, &inner))
-				return mapped_file_corrupt(file, begin, error, "no SentencePiece model: a field in "
+				return mapped_file_corrupt(file, begin, error,
+							   "no SentencePiece model: a field in "
 							   "field %u is cut off", (unsigned)field.number);
 			if (field.number == PIECE && inner.bytes && inner.value > VOCABULARY_PIECE_MAX)
 				return mapped_file_corrupt(file, begin, error, "a piece of %llu bytes",
@@ -85,14 +89,16 @@ static enum status check_model(const struct mapped_file *file, struct error *err
 			if (field.number == TRAINER && inner.number == TRAINER_TYPE)
 				type = inner.value;
 			if (field.number == NORMALIZER && inner.number == NORMALIZER_TABLE && inner.value > 0)
-				return error_set(error, STATUS_UNSUPPORTED, "%s: byte %zu: SentencePiece with a table for "
+				return error_set(error, STATUS_UNSUPPORTED,
+						 "%s: byte %zu: SentencePiece with a table for "
 						 "normalisation; identity is supported", file->path, begin);
 		}
 	}
 	if (pieces == 0)
 		return mapped_file_corrupt(file, 0, error, "no SentencePiece model: no pieces");
 	if (type != TYPE_BPE)
-		return error_set(error, STATUS_UNSUPPORTED, "%s: SentencePiece model of type %llu; BPE (2) is supported",
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: SentencePiece model of type %llu; BPE (2) is supported",
 				 file->path, (unsigned long long)type);
 	return STATUS_OK;
 }
@@ -163,7 +169,8 @@ bool tokenizer_is_ranks(const struct mapped_file *file)
 {
 	size_t i = 0;
 
-	while (i < file->size && i < LINE_BYTES_MAX && (base64_digit(file->bytes[i]) >= 0 || file->bytes[i] == '='))
+	while (i < file->size && i < LINE_BYTES_MAX &&
+	       (base64_digit(file->bytes[i]) >= 0 || file->bytes[i] == '='))
 		i++;
 	return i >= 4 && i + 1 < file->size && file->bytes[i] == ' ' && file->bytes[i + 1] >= '0' &&
 	       file->bytes[i + 1] <= '9';
@@ -209,16 +216,19 @@ static enum status make_merges(struct bpe *bpe, uint32_t ranks, bool count_only,
 	for (uint32_t id = 0; id < ranks; id++) {
 		struct text_view token = bpe->vocabulary.pieces[id];
 		for (size_t cut = 1; cut < token.size; cut++) {
-			int32_t left = vocabulary_find(&bpe->vocabulary, (struct text_view){token.bytes, cut});
+			int32_t left = vocabulary_find(&bpe->vocabulary,
+						       (struct text_view){token.bytes, cut});
 			int32_t right = left < 0 ? -1 : vocabulary_find(&bpe->vocabulary,
 				(struct text_view){token.bytes + cut, token.size - cut});
 			if (right < 0)
 				continue;
 			if (*count == BPE_MERGES_MAX)
-				return error_set(error, STATUS_CORRUPT, "more than %d merges", BPE_MERGES_MAX);
+				return error_set(error, STATUS_CORRUPT, "more than %d merges",
+						 BPE_MERGES_MAX);
 			++*count;
 			if (!count_only)
-				status = bpe_add_merge_ids(bpe, (uint32_t)left, (uint32_t)right, id, id, error);
+				status = bpe_add_merge_ids(bpe, (uint32_t)left, (uint32_t)right, id, id,
+							   error);
 			if (status != STATUS_OK)
 				return status;
 		}
@@ -230,7 +240,8 @@ static enum status add_llama3_specials(struct tokenizer *tokenizer, uint32_t ran
 {
 	static const char *const first[] = {
 		"<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>",
-		"<|reserved_special_token_1|>", "<|reserved_special_token_2|>", "<|reserved_special_token_3|>",
+		"<|reserved_special_token_1|>", "<|reserved_special_token_2|>",
+		"<|reserved_special_token_3|>",
 		"<|start_header_id|>", "<|end_header_id|>", "<|reserved_special_token_4|>", "<|eot_id|>",
 	};
 	const uint32_t named = sizeof(first) / sizeof(first[0]);
@@ -244,7 +255,8 @@ static enum status add_llama3_specials(struct tokenizer *tokenizer, uint32_t ran
 			snprintf(text, sizeof(text), "<|reserved_special_token_%u|>", i - named + 5);
 		status = vocabulary_set(&tokenizer->bpe.vocabulary, ranks + i, text_of(text), error);
 		if (status == STATUS_OK)
-			status = tokenizer_add_special(tokenizer, (int32_t)(ranks + i), text_of(text), false, error);
+			status = tokenizer_add_special(tokenizer, (int32_t)(ranks + i), text_of(text), false,
+						       error);
 		if (status != STATUS_OK)
 			return status;
 	}

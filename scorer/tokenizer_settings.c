@@ -37,7 +37,8 @@ static enum status read_json(const char *folder, const char *name, json_t **out,
 		*out = json_loadb((const char *)file.bytes, file.size,
 				  JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &trouble);
 		if (!*out)
-			status = mapped_file_corrupt(&file, trouble.position < 0 ? 0 : (size_t)trouble.position,
+			status = mapped_file_corrupt(&file, trouble.position < 0 ? 0 :
+						     (size_t)trouble.position,
 						     error, "line %d: %s", trouble.line, trouble.text);
 		else if (!json_is_object(*out))
 			status = mapped_file_corrupt(&file, 0, error, "not a JSON object");
@@ -91,7 +92,8 @@ static int32_t id_of(json_t *root, const char *key)
 	/* Several end tokens: the first. */
 	if (json_is_array(value))
 		value = json_array_get(value, 0);
-	if (!json_is_number(value) || !(json_number_value(value) >= 0 && json_number_value(value) <= INT32_MAX))
+	if (!json_is_number(value) || !(json_number_value(value) >= 0 &&
+					json_number_value(value) <= INT32_MAX))
 		return -1;
 	return (int32_t)json_number_value(value);
 }
@@ -132,7 +134,8 @@ enum status tokenizer_load_settings(struct tokenizer *tokenizer, const char *fol
 		settings->legacy = flag_of(root, "legacy");
 		status = copy_text(token_text(bos), &settings->bos_text, error);
 		if (status == STATUS_OK)
-			status = copy_text(token_text(json_object_get(root, "eos_token")), &settings->eos_text,
+			status = copy_text(token_text(json_object_get(root, "eos_token")),
+					   &settings->eos_text,
 					   error);
 		if (status == STATUS_OK)
 			status = copy_text(chat_template_of(json_object_get(root, "chat_template")),

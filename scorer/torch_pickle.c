@@ -12,7 +12,8 @@ enum {
 };
 
 enum kind {
-	KIND_MARK, KIND_NONE, KIND_BOOL, KIND_INTEGER, KIND_TEXT, KIND_TUPLE, KIND_DICTIONARY, KIND_STORAGE_TYPE,
+	KIND_MARK, KIND_NONE, KIND_BOOL, KIND_INTEGER, KIND_TEXT, KIND_TUPLE, KIND_DICTIONARY,
+	KIND_STORAGE_TYPE,
 	KIND_ORDERED_DICT, KIND_REBUILD_TENSOR, KIND_REBUILD_PARAMETER, KIND_STORAGE, KIND_TENSOR
 };
 
@@ -70,7 +71,8 @@ static const struct {
 
 static enum status malformed(struct machine *machine, const char *reason)
 {
-	return mapped_file_corrupt(machine->file, machine->start + machine->at, machine->error, "data.pkl: %s",
+	return mapped_file_corrupt(machine->file, machine->start + machine->at, machine->error,
+				   "data.pkl: %s",
 				   reason);
 }
 
@@ -116,7 +118,8 @@ static enum status push_number(struct machine *machine, uint32_t number)
 	void *stack = machine->stack;
 
 	if (!grow(&stack, &machine->stack_capacity, machine->depth, STACK_MAX, sizeof(*machine->stack)))
-		return machine->depth == STACK_MAX ? malformed(machine, "its stack is too deep") : no_memory(machine);
+		return machine->depth == STACK_MAX ? malformed(machine, "its stack is too deep") :
+			no_memory(machine);
 	machine->stack = stack;
 	machine->stack[machine->depth++] = number;
 	return STATUS_OK;
@@ -177,7 +180,8 @@ static enum status make_tuple(struct machine *machine, size_t from, size_t to)
 		void *items = machine->items;
 		if (machine->values[machine->stack[i]].kind == KIND_MARK)
 			return malformed(machine, "a mark inside a tuple");
-		if (!grow(&items, &machine->item_capacity, machine->item_count, ITEMS_MAX, sizeof(*machine->items)))
+		if (!grow(&items, &machine->item_capacity, machine->item_count, ITEMS_MAX,
+			  sizeof(*machine->items)))
 			return machine->item_count == ITEMS_MAX ? malformed(machine, "too many tuple items") :
 								 no_memory(machine);
 		machine->items = items;
@@ -193,7 +197,8 @@ static enum status set_item(struct machine *machine, uint32_t dictionary, uint32
 	struct value *value = &machine->values[dictionary];
 	uint32_t number;
 
-	if (!grow(&entries, &machine->entry_capacity, machine->entry_count, ITEMS_MAX, sizeof(*machine->entries)))
+	if (!grow(&entries, &machine->entry_capacity, machine->entry_count, ITEMS_MAX,
+		  sizeof(*machine->entries)))
 		return machine->entry_count == ITEMS_MAX ? malformed(machine, "too many dictionary entries") :
 							   no_memory(machine);
 	machine->entries = entries;
@@ -259,8 +264,10 @@ static enum status push_global(struct machine *machine)
 		return status;
 	for (size_t i = 0; i < sizeof(globals) / sizeof(globals[0]); i++)
 		if (strcmp(module, globals[i].module) == 0 && strcmp(name, globals[i].name) == 0)
-			return push(machine, &(struct value){.kind = globals[i].kind, .type = globals[i].type});
-	snprintf(reason, sizeof(reason), "it imports %s.%s, which a checkpoint does not need; refused", module, name);
+			return push(machine, &(struct value){.kind = globals[i].kind,
+							     .type = globals[i].type});
+	snprintf(reason, sizeof(reason), "it imports %s.%s, which a checkpoint does not need; refused",
+		 module, name);
 	return malformed(machine, reason);
 }
 
@@ -284,7 +291,8 @@ static enum status make_storage(struct machine *machine)
 }
 
 /* Rows without gaps: the only layout that is read. Extents of one may have any stride. */
-static bool is_contiguous(const struct machine *machine, const struct value *shape, const struct value *strides)
+static bool is_contiguous(const struct machine *machine, const struct value *shape,
+			  const struct value *strides)
 {
 	uint64_t expected = 1;
 
@@ -317,11 +325,13 @@ static enum status make_tensor(struct machine *machine, const struct value *argu
 	    shape->kind != KIND_TUPLE || strides->kind != KIND_TUPLE || shape->size != strides->size)
 		return malformed(machine, "a tensor without storage, offset, shape or strides");
 	for (uint32_t i = 0; i < shape->size; i++)
-		if (item_of(machine, shape, i)->kind != KIND_INTEGER || item_of(machine, shape, i)->integer < 0 ||
+		if (item_of(machine, shape, i)->kind != KIND_INTEGER ||
+		    item_of(machine, shape, i)->integer < 0 ||
 		    item_of(machine, strides, i)->kind != KIND_INTEGER)
 			return malformed(machine, "a shape or strides that are no counts");
 	if (shape->size > TENSOR_RANK_MAX || !is_contiguous(machine, shape, strides))
-		return error_set(machine->error, STATUS_UNSUPPORTED, "%s: byte %zu: a tensor that is not contiguous or "
+		return error_set(machine->error, STATUS_UNSUPPORTED,
+				 "%s: byte %zu: a tensor that is not contiguous or "
 				 "has a rank above %d", machine->file->path, machine->start + machine->at,
 				 TENSOR_RANK_MAX);
 	tensor = (struct value){.kind = KIND_TENSOR, .type = storage->type, .text = storage->text,
@@ -420,7 +430,8 @@ static enum status push_integer(struct machine *machine, size_t bytes)
 
 	if (status != STATUS_OK)
 		return status;
-	return push_kind(machine, KIND_INTEGER, bytes == 4 ? (int64_t)(int32_t)(uint32_t)value : (int64_t)value);
+	return push_kind(machine, KIND_INTEGER, bytes == 4 ? (int64_t)(int32_t)(uint32_t)value :
+			 (int64_t)value);
 }
 
 static enum status build(struct machine *machine)
@@ -480,7 +491,8 @@ static enum status step(struct machine *machine, uint8_t opcode)
 		status = take_unsigned(machine, 4, &number);
 		break;
 	default:
-		snprintf(reason, sizeof(reason), "opcode 0x%02x, which a checkpoint does not need; refused", opcode);
+		snprintf(reason, sizeof(reason), "opcode 0x%02x, which a checkpoint does not need; refused",
+			 opcode);
 		return malformed(machine, reason);
 	}
 	if (status != STATUS_OK)
@@ -521,9 +533,11 @@ static enum status give(struct machine *machine, torch_pickle_take take_tensor, 
 		struct torch_tensor tensor;
 		enum status status;
 		if (key->kind != KIND_TEXT || value->kind != KIND_TENSOR)
-			return malformed(machine, "an entry that is not a name with a tensor: this is no plain state "
+			return malformed(machine,
+					 "an entry that is not a name with a tensor: this is no plain state "
 					 "dictionary");
-		tensor = (struct torch_tensor){.name = key->text, .storage_key = value->text, .type = value->type,
+		tensor = (struct torch_tensor){.name = key->text, .storage_key = value->text,
+					       .type = value->type,
 					       .storage_elements = (uint64_t)value->integer,
 					       .offset = (uint64_t)value->offset, .rank = value->size};
 		for (uint32_t i = 0; i < value->size; i++)

@@ -49,15 +49,18 @@ static enum status find_directory(const struct mapped_file *file, uint64_t *star
 			file->size - END_BYTES - COMMENT_BYTES_MAX : 0;
 
 	if (file->size >= 2 && bytes[0] == 0x80)
-		return error_set(error, STATUS_UNSUPPORTED, "%s: a PyTorch file from before version 1.6; save it again "
+		return error_set(error, STATUS_UNSUPPORTED,
+				 "%s: a PyTorch file from before version 1.6; save it again "
 				 "with a newer one, or as safetensors", file->path);
 	if (file->size < END_BYTES || !signed_as(bytes, "PK\3\4"))
 		return mapped_file_corrupt(file, 0, error, "not a PyTorch checkpoint (no zip)");
 	for (size_t at = file->size - END_BYTES + 1; !end && at-- > lowest;)
-		if (signed_as(bytes + at, "PK\5\6") && load(bytes + at + 20, 2) == file->size - at - END_BYTES)
+		if (signed_as(bytes + at, "PK\5\6") &&
+		    load(bytes + at + 20, 2) == file->size - at - END_BYTES)
 			end = bytes + at;
 	if (!end)
-		return mapped_file_corrupt(file, file->size, error, "the zip's directory is missing (interrupted "
+		return mapped_file_corrupt(file, file->size, error,
+					   "the zip's directory is missing (interrupted "
 					   "download?)");
 	*count = load(end + 10, 2);
 	*size = load(end + 12, 4);
@@ -67,7 +70,8 @@ static enum status find_directory(const struct mapped_file *file, uint64_t *star
 	locator = end - LOCATOR_BYTES;
 	if (signed_as(locator, "PK\6\7")) {
 		uint64_t at = load(locator + 8, 8);
-		if (file->size < END64_BYTES || at > file->size - END64_BYTES || !signed_as(bytes + at, "PK\6\6"))
+		if (file->size < END64_BYTES || at > file->size - END64_BYTES ||
+		    !signed_as(bytes + at, "PK\6\6"))
 			return mapped_file_corrupt(file, (size_t)(locator - bytes), error,
 						   "the ZIP64 directory record is not where it should be");
 		*count = load(bytes + at + 32, 8);
@@ -78,7 +82,8 @@ static enum status find_directory(const struct mapped_file *file, uint64_t *star
 }
 
 /* Fields of 0xFFFFFFFF stand in the extra field of id 1, in this order. */
-static bool read_zip64(const uint8_t *extra, size_t size, uint64_t *unpacked, uint64_t *packed, uint64_t *local)
+static bool read_zip64(const uint8_t *extra, size_t size, uint64_t *unpacked, uint64_t *packed,
+		       uint64_t *local)
 {
 	uint64_t *fields[3] = {unpacked, packed, local};
 
@@ -102,7 +107,8 @@ static bool read_zip64(const uint8_t *extra, size_t size, uint64_t *unpacked, ui
 	return *unpacked != UINT32_MAX && *packed != UINT32_MAX && *local != UINT32_MAX;
 }
 
-static enum status read_entry(const struct mapped_file *file, uint64_t *at, uint64_t end, struct member *member,
+static enum status read_entry(const struct mapped_file *file, uint64_t *at, uint64_t end,
+			      struct member *member,
 			      struct error *error)
 {
 	const uint8_t *entry = file->bytes + *at, *header;
@@ -122,13 +128,15 @@ static enum status read_entry(const struct mapped_file *file, uint64_t *at, uint
 	if (load(entry + 8, 2) & 1)
 		return mapped_file_corrupt(file, *at, error, "%.*s is encrypted", TEXT_ARGS(member->name));
 	if (load(entry + 10, 2) != 0)
-		return mapped_file_corrupt(file, *at, error, "%.*s is compressed; PyTorch stores members as they are",
+		return mapped_file_corrupt(file, *at, error,
+					   "%.*s is compressed; PyTorch stores members as they are",
 					   TEXT_ARGS(member->name));
 	if (!read_zip64(entry + ENTRY_BYTES + name_size, extra_size, &unpacked, &packed, &local) ||
 	    packed != unpacked)
 		return mapped_file_corrupt(file, *at, error, "%.*s: its sizes contradict each other",
 					   TEXT_ARGS(member->name));
-	if (local > file->size || file->size - local < LOCAL_BYTES || !signed_as(file->bytes + local, "PK\3\4"))
+	if (local > file->size || file->size - local < LOCAL_BYTES ||
+	    !signed_as(file->bytes + local, "PK\3\4"))
 		return mapped_file_corrupt(file, *at, error, "%.*s is not at byte %llu as the directory says",
 					   TEXT_ARGS(member->name), (unsigned long long)local);
 	header = file->bytes + local;
@@ -164,9 +172,11 @@ static enum status read_directory(struct archive *archive, struct error *error)
 	if (status != STATUS_OK)
 		return status;
 	if (at > file->size || size > file->size - at)
-		return mapped_file_corrupt(file, file->size, error, "the zip's directory lies outside of the file");
+		return mapped_file_corrupt(file, file->size, error,
+					   "the zip's directory lies outside of the file");
 	if (count == 0 || count > TORCH_MEMBERS_MAX)
-		return mapped_file_corrupt(file, at, error, "%llu members (1 to %d)", (unsigned long long)count,
+		return mapped_file_corrupt(file, at, error, "%llu members (1 to %d)",
+					   (unsigned long long)count,
 					   TORCH_MEMBERS_MAX);
 	end = at + size;
 	archive->members = mem_alloc_zero(count, sizeof(*archive->members));
@@ -187,7 +197,8 @@ static enum status read_directory(struct archive *archive, struct error *error)
 	qsort(archive->members, count, sizeof(*archive->members), compare_names);
 	for (size_t i = 1; i < count; i++)
 		if (compare_names(&archive->members[i - 1], &archive->members[i]) == 0)
-			return mapped_file_corrupt(file, archive->members[i].start, error, "%.*s is stored twice",
+			return mapped_file_corrupt(file, archive->members[i].start, error,
+						   "%.*s is stored twice",
 						   TEXT_ARGS(archive->members[i].name));
 	return STATUS_OK;
 }
@@ -244,7 +255,8 @@ static enum status add_tensor(void *context, const struct torch_tensor *tensor, 
 	for (uint32_t i = 0; i < tensor->rank; i++) {
 		stored.shape[i] = tensor->shape[i];
 		if (__builtin_mul_overflow(elements, tensor->shape[i], &elements))
-			return mapped_file_corrupt(file, storage->start, error, "tensor %.*s: its shape overflows",
+			return mapped_file_corrupt(file, storage->start, error,
+						   "tensor %.*s: its shape overflows",
 						   TEXT_ARGS(tensor->name));
 	}
 	if (!tensor_type_bytes(tensor->type, tensor->storage_elements, &storage_bytes) ||
@@ -254,11 +266,13 @@ static enum status add_tensor(void *context, const struct torch_tensor *tensor, 
 					   TEXT_ARGS(tensor->storage_key), (unsigned long long)storage->size,
 					   (unsigned long long)tensor->storage_elements,
 					   tensor_type_name(tensor->type));
-	if (tensor->offset > tensor->storage_elements || elements > tensor->storage_elements - tensor->offset ||
+	if (tensor->offset > tensor->storage_elements ||
+	    elements > tensor->storage_elements - tensor->offset ||
 	    !tensor_type_bytes(tensor->type, tensor->offset, &skip) ||
 	    !tensor_type_bytes(tensor->type, elements, &stored.bytes))
 		return mapped_file_corrupt(file, storage->start, error,
-					   "tensor %.*s: %llu elements from %llu on are not in a storage of %llu",
+					   "tensor %.*s: %llu elements from %llu on are not in a storage of "
+					   "%llu",
 					   TEXT_ARGS(tensor->name), (unsigned long long)elements,
 					   (unsigned long long)tensor->offset,
 					   (unsigned long long)tensor->storage_elements);
@@ -278,7 +292,8 @@ enum status torch_zip_parse(const struct mapped_file *file, struct tensor_table 
 		goto cleanup;
 	pickle = find_pickle(&archive);
 	if (!pickle) {
-		status = mapped_file_corrupt(file, 0, error, "not one data.pkl in one folder: no PyTorch checkpoint");
+		status = mapped_file_corrupt(file, 0, error,
+					     "not one data.pkl in one folder: no PyTorch checkpoint");
 		goto cleanup;
 	}
 	order = find(&archive, "byteorder", (struct text_view){0});

@@ -1,6 +1,6 @@
-/* Token ids per second of one thread, for item texts. Without arguments: SmolLM2 (EXITPOLL_SMOLLM2 or the cache)
- * and whatever tokenizers lie in the shared folder; with arguments: those tokenizers. The ids are checked first:
- * a second pass must give the same. */
+/* Token ids per second of one thread, for item texts. Without arguments: SmolLM2 (EXITPOLL_SMOLLM2 or the
+ * cache) and whatever tokenizers lie in the shared folder; with arguments: those tokenizers. A second pass
+ * must give the same ids before anything is timed. */
 #include "base/clock.h"
 #include "scorer/tokenizer.h"
 
@@ -14,11 +14,16 @@ enum { TEXTS = 20000, TEXT_BYTES = 160, ROUNDS = 5 };
 static size_t make_text(unsigned number, char out[TEXT_BYTES])
 {
 	static const char *const words[] = {
-		"Hydrating", "Facial", "Cream", "with", "Vitamin", "C", "Oz", "Pack", "of", "for", "Women", "Shampoo",
-		"Organic", "Natural", "Oil", "Anti-Aging", "Serum", "Men's", "Nail", "Polish", "(2", "Bottles)", "-",
-		"Ounce,", "Moisturizer", "SPF", "30", "1.7", "fl.", "L'Oreal", "Paris", "Neutrogena", "Eau", "de",
-		"Toilette", "Spray", "Brush", "Set", "Kit", "&", "Matte", "Lipstick", "Waterproof", "Mascara", "Black",
-		"Hair", "Straightener", "Ceramic", "Titanium", "Cr\xC3\xA8me", "Th\xC3\xA9", "Keratin", "Argan", "Coconut",
+		"Hydrating", "Facial", "Cream", "with", "Vitamin", "C", "Oz", "Pack", "of", "for", "Women",
+		"Shampoo",
+		"Organic", "Natural", "Oil", "Anti-Aging", "Serum", "Men's", "Nail", "Polish", "(2",
+		"Bottles)", "-",
+		"Ounce,", "Moisturizer", "SPF", "30", "1.7", "fl.", "L'Oreal", "Paris", "Neutrogena", "Eau",
+		"de",
+		"Toilette", "Spray", "Brush", "Set", "Kit", "&", "Matte", "Lipstick", "Waterproof", "Mascara",
+		"Black",
+		"Hair", "Straightener", "Ceramic", "Titanium", "Cr\xC3\xA8me", "Th\xC3\xA9", "Keratin",
+		"Argan", "Coconut",
 	};
 	uint64_t state = number * 0x9E3779B97F4A7C15u + 1;
 	size_t used = 0, count;
@@ -52,7 +57,8 @@ static int run(const char *path)
 		fprintf(stderr, "%s\n", error.text);
 		return 1;
 	}
-	printf("%s: %s, %u ids, opened in %.0f ms\n", path, tokenizer_kind(tokenizer), tokenizer_vocabulary(tokenizer),
+	printf("%s: %s, %u ids, opened in %.0f ms\n", path, tokenizer_kind(tokenizer),
+	       tokenizer_vocabulary(tokenizer),
 	       (double)(clock_steady_ns() - start) / 1e6);
 	scratch = tokenizer_scratch_create(tokenizer);
 	for (unsigned i = 0; i < TEXTS; i++) {
@@ -79,7 +85,8 @@ static int run(const char *path)
 		start = clock_steady_ns();
 		for (unsigned i = 0; i < TEXTS; i++) {
 			size_t count = 0;
-			if (tokenizer_encode(tokenizer, scratch, (struct text_view){texts[i], sizes[i]}, 0, ids,
+			if (tokenizer_encode(tokenizer, scratch, (struct text_view){texts[i], sizes[i]}, 0,
+					     ids,
 					     sizeof(ids) / sizeof(ids[0]), &count, &error) != STATUS_OK)
 				return 1;
 			total += count;
@@ -98,9 +105,11 @@ static int run(const char *path)
 
 int main(int count, char **arguments)
 {
-	static const char *const shared[] = {"smollm2-135m", "llama3-tokenizer", "qwen2-tokenizer", "llama-tokenizer",
+	static const char *const shared[] = {"smollm2-135m", "llama3-tokenizer", "qwen2-tokenizer",
+					     "llama-tokenizer",
 					     "llama-tokenizer/tokenizer.model"};
-	const char *given = getenv("EXITPOLL_SMOLLM2"), *cache = getenv("EXITPOLL_CACHE"), *home = getenv("HOME");
+	const char *given = getenv("EXITPOLL_SMOLLM2"), *cache = getenv("EXITPOLL_CACHE"),
+	*home = getenv("HOME");
 	char path[512];
 	int failed = 0;
 
@@ -111,7 +120,8 @@ int main(int count, char **arguments)
 	if (given)
 		snprintf(path, sizeof(path), "%s", given);
 	else
-		snprintf(path, sizeof(path), "%s%s/models/SmolLM2-135M-Instruct.Q4_1.gguf", cache ? cache : home ? home : "",
+		snprintf(path, sizeof(path), "%s%s/models/SmolLM2-135M-Instruct.Q4_1.gguf", cache ? cache :
+			 home ? home : "",
 			 cache ? "" : "/.cache/exitpoll");
 	if (access(path, R_OK) == 0)
 		failed |= run(path);

@@ -1,4 +1,5 @@
-/* fuzz_gguf.c - any bytes as a GGUF file: container, configuration, tokenizer. What is accepted is read whole. */
+/* fuzz_gguf.c - any bytes as a GGUF file: container, configuration, tokenizer. What is
+ * accepted is read whole. */
 #include "scorer/model_config.h"
 #include "scorer/tokenizer_parts.h"
 

@@ -7,7 +7,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct model_config config = {.hidden_size = 8, .intermediate_size = 12, .layers = 2, .heads = 1,
+	static const struct model_config config = {.hidden_size = 8, .intermediate_size = 12, .layers = 2,
+						   .heads = 1,
 						   .kv_heads = 1, .head_size = 8, .vocabulary = 6};
 	struct mapped_file files[2] = {{0}};
 	struct lora *lora = NULL;
@@ -21,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (first > size - 2)
 		first = size - 2;
 	files[0] = (struct mapped_file){.path = mem_copy_string("c"), .bytes = data + 2, .size = first};
-	files[1] = (struct mapped_file){.path = mem_copy_string("t"), .bytes = data + 2 + first, .size = size - 2 - first};
+	files[1] = (struct mapped_file){.path = mem_copy_string("t"), .bytes = data + 2 + first,
+					.size = size - 2 - first};
 	if (lora_from_files(files, &config, &lora, &error) != STATUS_OK) {
 		if (!error.text[0])
 			abort();

@@ -1,4 +1,5 @@
-/* fuzz_safetensors.c - any bytes as a safetensors file: refused with a reason, or every tensor lies inside. */
+/* fuzz_safetensors.c - any bytes as a safetensors file: refused with a reason, or every
+ * tensor lies inside. */
 #include "scorer/safetensors.h"
 
 #include <stdlib.h>
@@ -18,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 	} else {
 		for (size_t i = 0; i < table.count; i++)
-			if (table.tensors[i].offset > size || table.tensors[i].bytes > size - table.tensors[i].offset)
+			if (table.tensors[i].offset > size ||
+			    table.tensors[i].bytes > size - table.tensors[i].offset)
 				abort();
 		tensor_table_seal(&table, &error);
 	}

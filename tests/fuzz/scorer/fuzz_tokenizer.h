@@ -1,4 +1,5 @@
-/* fuzz_tokenizer.h - what an accepted tokenizer must do: ids inside its vocabulary, never more than promised. */
+/* fuzz_tokenizer.h - what an accepted tokenizer must do: ids inside its vocabulary, never more
+ * than promised. */
 #ifndef EXITPOLL_TESTS_FUZZ_TOKENIZER_H
 #define EXITPOLL_TESTS_FUZZ_TOKENIZER_H
 
@@ -28,7 +29,8 @@ static inline void try_tokenizer(const char *path, const uint8_t *data, size_t s
 		for (int flags = 0; flags < 4; flags++) {
 			struct text_view text = text_of(texts[i]);
 			size_t count = 0;
-			enum status status = tokenizer_encode(tokenizer, scratch, text, flags, ids, 1024, &count, &error);
+			enum status status = tokenizer_encode(tokenizer, scratch, text, flags, ids, 1024,
+							      &count, &error);
 			if (status != STATUS_OK && tokenizer->face != FACE_SENTENCEPIECE)
 				abort();
 			if (count > tokenizer_ids_max(tokenizer, text.size))

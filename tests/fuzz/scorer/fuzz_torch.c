@@ -24,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (torch_zip_parse(&file, &table, &error) == STATUS_OK) {
 		for (size_t i = 0; i < table.count; i++)
-			if (table.tensors[i].offset > size || table.tensors[i].bytes > size - table.tensors[i].offset)
+			if (table.tensors[i].offset > size ||
+			    table.tensors[i].bytes > size - table.tensors[i].offset)
 				abort();
 	} else if (!error.text[0]) {
 		abort();

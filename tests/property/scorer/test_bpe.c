@@ -51,11 +51,13 @@ static void make_table(struct table *table, struct bpe *bpe)
 	*bpe = (struct bpe){.unknown = -1};
 	ck_assert_int_eq(vocabulary_init(&bpe->vocabulary, table->tokens, &error), STATUS_OK);
 	for (uint32_t id = 0; id < table->tokens; id++)
-		ck_assert_int_eq(vocabulary_set(&bpe->vocabulary, id, text_of(table->texts[id]), &error), STATUS_OK);
+		ck_assert_int_eq(vocabulary_set(&bpe->vocabulary, id, text_of(table->texts[id]), &error),
+				 STATUS_OK);
 	ck_assert_int_eq(bpe_init_merges(bpe, table->merges, &error), STATUS_OK);
 	for (uint32_t rank = 0; rank < table->merges; rank++)
 		ck_assert_int_eq(bpe_add_merge(bpe, text_of(table->texts[table->left[rank]]),
-					       text_of(table->texts[table->right[rank]]), rank, &error), STATUS_OK);
+					       text_of(table->texts[table->right[rank]]), rank, &error),
+					       STATUS_OK);
 	bpe_find_bytes(bpe);
 }
 
@@ -101,11 +103,13 @@ START_TEST(equals_the_plain_version)
 				text[k] = (char)('a' + draw(letters));
 			expected = plain_encode(&table, text, size, wanted);
 			bpe.byte_level = i % 2;
-			ck_assert_int_eq(bpe_encode(&bpe, scratch, (struct text_view){text, size}, found, TEXT_MAX, &count,
+			ck_assert_int_eq(bpe_encode(&bpe, scratch, (struct text_view){text, size}, found,
+						    TEXT_MAX, &count,
 						    &error), STATUS_OK);
 			ck_assert_uint_eq(count, expected);
 			ck_assert_int_eq(memcmp(found, wanted, count * sizeof(*found)), 0);
-			ck_assert_int_eq(bpe_encode(&bpe, scratch, (struct text_view){text, size}, found, TEXT_MAX,
+			ck_assert_int_eq(bpe_encode(&bpe, scratch, (struct text_view){text, size}, found,
+						    TEXT_MAX,
 						    &repeated, &error), STATUS_OK);
 			ck_assert_uint_eq(repeated, expected);
 			ck_assert_int_eq(memcmp(found, wanted, count * sizeof(*found)), 0);

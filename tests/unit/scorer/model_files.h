@@ -98,13 +98,15 @@ static inline bool find_shared(const char *name, char path[512])
 /* EXITPOLL_SMOLLM2, or the cache's copy. */
 static inline bool find_smollm2(char path[512])
 {
-	const char *given = getenv("EXITPOLL_SMOLLM2"), *cache = getenv("EXITPOLL_CACHE"), *home = getenv("HOME");
+	const char *given = getenv("EXITPOLL_SMOLLM2"), *cache = getenv("EXITPOLL_CACHE"),
+	*home = getenv("HOME");
 	if (given)
 		snprintf(path, 512, "%s", given);
 	else if (cache)
 		snprintf(path, 512, "%s/models/SmolLM2-135M-Instruct.Q4_1.gguf", cache);
 	else
-		snprintf(path, 512, "%s/.cache/exitpoll/models/SmolLM2-135M-Instruct.Q4_1.gguf", home ? home : "");
+		snprintf(path, 512, "%s/.cache/exitpoll/models/SmolLM2-135M-Instruct.Q4_1.gguf", home ? home :
+			 "");
 	if (access(path, R_OK) == 0)
 		return true;
 	printf("skipped: %s is not here (set EXITPOLL_SMOLLM2)\n", path);

@@ -151,7 +151,8 @@ static double value_at(uint32_t type, size_t row, size_t column, size_t bytes)
 	case 2:
 		block = start + column / 32 * 18;
 		bits = byte_at(2, block + 2 + column % 16);
-		return half_value(two(2, block)) * ((column % 32 < 16 ? (int)(bits & 15) : (int)(bits >> 4)) - 8);
+		return half_value(two(2, block)) * ((column % 32 < 16 ? (int)(bits & 15) :
+						     (int)(bits >> 4)) - 8);
 	default:
 		block = start + column / 32 * 20;
 		bits = byte_at(3, block + 4 + column % 16);
@@ -254,7 +255,8 @@ START_TEST(flipped_bytes_do_no_harm)
 			enum status status;
 			bytes.at[i] ^= (uint8_t)(1u << bit);
 			status = parse(&bytes, &error);
-			ck_assert(status == STATUS_OK || status == STATUS_CORRUPT || status == STATUS_UNSUPPORTED);
+			ck_assert(status == STATUS_OK || status == STATUS_CORRUPT ||
+				  status == STATUS_UNSUPPORTED);
 			ck_assert(status == STATUS_OK || error.text[0]);
 			bytes.at[i] ^= (uint8_t)(1u << bit);
 		}
@@ -297,12 +299,15 @@ START_TEST(smollm2)
 			json_t *layer = json_array_get(json_object_get(prompt, "layers"), 0), *number;
 			json_t *first = json_object_get(layer, "hidden_first_8");
 			float row[576];
-			uint32_t id = (uint32_t)json_integer_value(json_array_get(ids, json_array_size(ids) - 1));
+			uint32_t id = (uint32_t)json_integer_value(json_array_get(ids,
+										  json_array_size(ids) - 1));
 			double square = 0;
-			ck_assert_int_eq(model_read(model, MODEL_EMBEDDING, 0, id, 1, row, &error), STATUS_OK);
+			ck_assert_int_eq(model_read(model, MODEL_EMBEDDING, 0, id, 1, row, &error),
+					 STATUS_OK);
 			for (int c = 0; c < 576; c++)
 				square += (double)row[c] * (double)row[c];
-			ck_assert_double_eq_tol(sqrt(square), json_number_value(json_object_get(layer, "norm")), 1e-4);
+			ck_assert_double_eq_tol(sqrt(square),
+						json_number_value(json_object_get(layer, "norm")), 1e-4);
 			ck_assert_uint_eq(json_array_size(first), 8);
 			json_array_foreach(first, k, number)
 				ck_assert_double_eq_tol((double)row[k], json_number_value(number), 1e-5);

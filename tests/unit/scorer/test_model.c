@@ -49,9 +49,12 @@ static void write_tensors(const char *folder, const char *file, const struct ten
 		char text[256], shape[32];
 		if (skip && strcmp(tensor->name, skip) == 0)
 			continue;
-		snprintf(shape, sizeof(shape), tensor->columns ? "%u,%u" : "%u", tensor->rows, tensor->columns);
-		snprintf(text, sizeof(text), "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
-			 header.size > 1 ? "," : "", tensor->name, shape, data.size, data.size + 4 * elements);
+		snprintf(shape, sizeof(shape), tensor->columns ? "%u,%u" : "%u", tensor->rows,
+			 tensor->columns);
+		snprintf(text, sizeof(text),
+			 "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
+			 header.size > 1 ? "," : "", tensor->name, shape, data.size,
+			 data.size + 4 * elements);
 		put_text(&header, text);
 		for (size_t k = 0; k < elements; k++) {
 			float value = element(tensor->name, k);
@@ -139,7 +142,8 @@ START_TEST(refuses)
 	write_config(folder, refusals[_i].more);
 	write_tensors(folder, "model.safetensors", llama, LLAMA, refusals[_i].skip,
 		      refusals[_i].extra.name ? &refusals[_i].extra : NULL);
-	ck_assert_msg(model_open(folder, NULL, &model, &error) == refusals[_i].status, "%s: %s", refusals[_i].reason,
+	ck_assert_msg(model_open(folder, NULL, &model, &error) == refusals[_i].status, "%s: %s",
+		      refusals[_i].reason,
 		      error.text);
 	ck_assert_msg(strstr(error.text, refusals[_i].reason), "%s: %s", refusals[_i].reason, error.text);
 	ck_assert_ptr_null(model);
@@ -168,7 +172,8 @@ START_TEST(configurations)
 	ck_assert_int_eq(config.rope_scaling, ROPE_SCALING_LLAMA3);
 	ck_assert_uint_eq(config.rope_original_positions, 8192);
 	ck_assert_float_eq(config.rope_high_freq_factor, 4);
-	snprintf(text, sizeof(text), "%s,\"rope_scaling\":{\"type\":\"linear\",\"factor\":4.0}}", plain_config);
+	snprintf(text, sizeof(text), "%s,\"rope_scaling\":{\"type\":\"linear\",\"factor\":4.0}}",
+		 plain_config);
 	ck_assert_int_eq(config_of(text, &config, &error), STATUS_OK);
 	ck_assert_int_eq(config.rope_scaling, ROPE_SCALING_LINEAR);
 	ck_assert_float_eq(config.rope_factor, 4);
@@ -179,7 +184,8 @@ START_TEST(configurations)
 	ck_assert_ptr_nonnull(strstr(error.text, "mistral"));
 	ck_assert_int_eq(config_of("{\"model_type\":\"llama\",\"architectures\":[\"LlamaForSequenceClassification\"]}",
 				   &config, &error), STATUS_UNSUPPORTED);
-	ck_assert_int_eq(config_of("{\"model_type\":\"llama\",\"hidden_size\":-8}", &config, &error), STATUS_CORRUPT);
+	ck_assert_int_eq(config_of("{\"model_type\":\"llama\",\"hidden_size\":-8}", &config, &error),
+			 STATUS_CORRUPT);
 	ck_assert_int_eq(config_of("{\"model_type\":\"llama\"}", &config, &error), STATUS_CORRUPT);
 }
 END_TEST
@@ -226,7 +232,8 @@ START_TEST(merges_an_adapter)
 
 	write_config(folder, "");
 	write_tensors(folder, "model.safetensors", llama, LLAMA, NULL, NULL);
-	write_text(lora, "adapter_config.json", "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":6,\"bias\":\"none\","
+	write_text(lora, "adapter_config.json",
+		   "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":6,\"bias\":\"none\","
 		   "\"modules_to_save\":null,\"rank_pattern\":{},\"target_modules\":[\"down_proj\"]}");
 	write_tensors(lora, "adapter_model.safetensors", adapter, ADAPTER, NULL, NULL);
 	ck_assert_msg(model_open(folder, lora, &model, &error) == STATUS_OK, "%s", error.text);
@@ -239,7 +246,8 @@ START_TEST(merges_an_adapter)
 			for (size_t k = 0; k < RANK; k++)
 				sum += (double)element(adapter[1].name, r * RANK + k) *
 				       (double)element(adapter[0].name, k * F + c);
-			ck_assert_double_eq_tol((double)with[r * F + c], (double)without[r * F + c] + 3 * sum, 1e-6);
+			ck_assert_double_eq_tol((double)with[r * F + c], (double)without[r * F + c] + 3 * sum,
+						1e-6);
 		}
 	}
 	ck_assert_int_eq(model_read(model, MODEL_DOWN, 0, 5, 1, alone, &error), STATUS_OK);
@@ -294,7 +302,8 @@ START_TEST(refuses_adapters)
 	write_tensors(lora, "adapter_model.safetensors", adapter, ADAPTER, bad_adapters[_i].skip,
 		      bad_adapters[_i].extra.name ? &bad_adapters[_i].extra : NULL);
 	ck_assert_msg(model_open(folder, lora, &model, &error) == bad_adapters[_i].status, "%s", error.text);
-	ck_assert_msg(strstr(error.text, bad_adapters[_i].reason), "%s: %s", bad_adapters[_i].reason, error.text);
+	ck_assert_msg(strstr(error.text, bad_adapters[_i].reason), "%s: %s", bad_adapters[_i].reason,
+		      error.text);
 	remove_folder(folder);
 	remove_folder(lora);
 }
@@ -309,7 +318,8 @@ START_TEST(index_and_shards_agree)
 		"{\"weight_map\":{}}",
 		"{\"weight_map\":{\"model.norm.weight\":7}}",
 	};
-	static const enum status statuses[] = {STATUS_CORRUPT, STATUS_NO_INPUT, STATUS_CORRUPT, STATUS_CORRUPT,
+	static const enum status statuses[] = {STATUS_CORRUPT, STATUS_NO_INPUT, STATUS_CORRUPT,
+					       STATUS_CORRUPT,
 					       STATUS_CORRUPT};
 	char *folder = make_folder();
 	struct model *model = NULL;
@@ -319,13 +329,41 @@ START_TEST(index_and_shards_agree)
 	write_tensors(folder, "model-1.safetensors", llama, LLAMA, NULL, NULL);
 	for (int i = 0; i < 5; i++) {
 		write_text(folder, "model.safetensors.index.json", indices[i]);
-		ck_assert_msg(model_open(folder, NULL, &model, &error) == statuses[i], "%d: %s", i, error.text);
+		ck_assert_msg(model_open(folder, NULL, &model, &error) == statuses[i], "%d: %s", i,
+			      error.text);
 	}
 	write_text(folder, "model.safetensors.index.json",
 		   "{\"weight_map\":{\"model.norm.weight\":\"model-1.safetensors\"}}");
 	ck_assert_msg(model_open(folder, NULL, &model, &error) == STATUS_OK, "%s", error.text);
 	model_close(model);
 	remove_folder(folder);
+}
+END_TEST
+
+/* Every allocation of ours may fail; each failure is told and nothing is lost (a sanitizer looks). */
+START_TEST(survives_without_memory)
+{
+	char *folder = make_folder(), *lora = make_folder();
+	struct model *model = NULL;
+	long failures = 0;
+
+	write_config(folder, "");
+	write_tensors(folder, "model.safetensors", llama, LLAMA, NULL, NULL);
+	write_text(lora, "adapter_config.json", "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":6}");
+	write_tensors(lora, "adapter_model.safetensors", adapter, ADAPTER, NULL, NULL);
+	for (; !model && failures < 10000; failures++) {
+		struct error error = {0};
+		enum status status;
+		mem_fail_after(failures);
+		status = model_open(folder, lora, &model, &error);
+		mem_fail_after(-1);
+		ck_assert_msg(status == STATUS_OK || error.text[0], "%s", status_name(status));
+		ck_assert_msg((status == STATUS_OK) == (model != NULL), "%s", error.text);
+	}
+	ck_assert_int_gt(failures, 20);
+	model_close(model);
+	remove_folder(folder);
+	remove_folder(lora);
 }
 END_TEST
 
@@ -351,9 +389,12 @@ static double difference(const struct model *a, const struct model *b)
 			uint32_t columns = parts[p].wide ? config->intermediate_size : config->hidden_size;
 			for (uint32_t r = 0; r < rows_of[parts[p].rows]; r++) {
 				uint32_t head = r / config->head_size, inside = r % config->head_size;
-				uint32_t other = parts[p].rows == 1 ? head * repeat * config->head_size + inside : r;
-				ck_assert_int_eq(model_read(a, parts[p].tensor, layer, r, 1, x, &error), STATUS_OK);
-				ck_assert_int_eq(model_read(b, parts[p].tensor, layer, other, 1, y, &error), STATUS_OK);
+				uint32_t other = parts[p].rows == 1 ?
+					head * repeat * config->head_size + inside : r;
+				ck_assert_int_eq(model_read(a, parts[p].tensor, layer, r, 1, x, &error),
+						 STATUS_OK);
+				ck_assert_int_eq(model_read(b, parts[p].tensor, layer, other, 1, y, &error),
+						 STATUS_OK);
 				for (uint32_t c = 0; c < columns; c++)
 					worst = fmax(worst, fabs((double)x[c] - (double)y[c]));
 			}
@@ -365,7 +406,8 @@ static double difference(const struct model *a, const struct model *b)
 START_TEST(shared_formats_agree)
 {
 	static const char *const names[] = {"stories260k-hf", "stories260k-hf-f16-sharded",
-					    "stories260k-hf-f16-torch", "tinystories-656k", "tinystories-656k-bf16"};
+					    "stories260k-hf-f16-torch", "tinystories-656k",
+					    "tinystories-656k-bf16"};
 	struct model *models[5] = {NULL};
 	struct error error = {0};
 	char path[512], hex[2][33];
@@ -394,7 +436,8 @@ END_TEST
 
 START_TEST(shared_configurations)
 {
-	static const char *const names[] = {"vicuna-7b-v1.5-layout/config.json", "llama2-7b-chat-layout/config.json",
+	static const char *const names[] = {"vicuna-7b-v1.5-layout/config.json",
+					    "llama2-7b-chat-layout/config.json",
 					    "qwen2-tokenizer/config.json", "smollm2-135m/config.json"};
 	for (int i = 0; i < 4; i++) {
 		struct mapped_file file = {0};
@@ -423,6 +466,7 @@ int main(void)
 	tcase_add_test(tests, merges_an_adapter);
 	tcase_add_loop_test(tests, refuses_adapters, 0, sizeof(bad_adapters) / sizeof(bad_adapters[0]));
 	tcase_add_test(tests, index_and_shards_agree);
+	tcase_add_test(tests, survives_without_memory);
 	tcase_add_test(tests, shared_formats_agree);
 	tcase_add_test(tests, shared_configurations);
 	return run_suite("model", tests);

@@ -73,7 +73,8 @@ START_TEST(own_cases)
 	if (!cases[_i].reason) {
 		ck_assert_msg(status == STATUS_OK, "%s: %s", cases[_i].header, error.text);
 	} else {
-		ck_assert_msg(status == STATUS_CORRUPT || status == STATUS_UNSUPPORTED, "%s", cases[_i].header);
+		ck_assert_msg(status == STATUS_CORRUPT ||
+			      status == STATUS_UNSUPPORTED, "%s", cases[_i].header);
 		ck_assert_msg(strstr(error.text, cases[_i].reason), "%s: %s", cases[_i].header, error.text);
 		ck_assert_msg(strncmp(error.text, "test: ", 6) == 0, "%s", error.text);
 	}

@@ -25,7 +25,8 @@ static struct bytes byte_level(const char *normalizer, const char *pre_tokenizer
 	put_text(&text, normalizer);
 	put_text(&text, ",\"pre_tokenizer\":");
 	put_text(&text, pre_tokenizer);
-	put_text(&text, ",\"added_tokens\":[{\"id\":260,\"content\":\"<end>\",\"special\":true}],\"model\":{");
+	put_text(&text,
+		 ",\"added_tokens\":[{\"id\":260,\"content\":\"<end>\",\"special\":true}],\"model\":{");
 	put_text(&text, model);
 	put_text(&text, "\"type\":\"BPE\",\"vocab\":{");
 	for (unsigned byte = 0; byte < 256; byte++) {
@@ -72,7 +73,8 @@ static const char *ids_of(const struct tokenizer *tokenizer, const char *text, s
 	size_t count = 0, used = 0;
 	struct error error = {0};
 
-	ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, (struct text_view){text, size}, flags, ids, 256, &count,
+	ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, (struct text_view){text, size}, flags, ids, 256,
+					  &count,
 					  &error), STATUS_OK);
 	line[0] = '\0';
 	for (size_t i = 0; i < count; i++)
@@ -143,7 +145,8 @@ static struct bytes piece_level(const char *normalizer, const char *pre_tokenize
 		 "{\"id\":2,\"content\":\"<n>\",\"normalized\":true}],\"post_processor\":{\"type\":\"TemplateProcessing\","
 		 "\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}]},\"model\":{");
 	put_text(&text, model);
-	put_text(&text, "\"vocab\":{\"<unk>\":0,\"<s>\":1,\"<n>\":2,\"\xE2\x96\x81\":3,\"a\":4,\"b\":5,\"a\xE2\x96\x81\":6,"
+	put_text(&text,
+		 "\"vocab\":{\"<unk>\":0,\"<s>\":1,\"<n>\":2,\"\xE2\x96\x81\":3,\"a\":4,\"b\":5,\"a\xE2\x96\x81\":6,"
 		 "\"a\xE2\x96\x81" "b\":7,\"<0xC3>\":8,\"<0xA9>\":9},\"merges\":[[\"a\",\"\xE2\x96\x81\"],"
 		 "[\"a\xE2\x96\x81\",\"b\"]]}}");
 	return text;
@@ -229,7 +232,8 @@ START_TEST(refuses)
 	struct error error = {0};
 
 	put_text(&bytes, refusals[_i].text);
-	ck_assert_msg(open_bytes(&bytes, &tokenizer, &error) == refusals[_i].status, "%s: %s", refusals[_i].text,
+	ck_assert_msg(open_bytes(&bytes, &tokenizer, &error) == refusals[_i].status, "%s: %s",
+		      refusals[_i].text,
 		      error.text);
 	ck_assert_msg(strstr(error.text, refusals[_i].reason), "%s: %s", refusals[_i].text, error.text);
 	mem_free(bytes.at);
@@ -238,7 +242,8 @@ END_TEST
 
 START_TEST(tokenizer_models)
 {
-	static const char *const bad[] = {"", "x", "IQ== 0\nIg== 2\n", "IQ= 0\n", "IQ== x\n", "IQ== 0\nIQ== 1\n",
+	static const char *const bad[] = {"", "x", "IQ== 0\nIg== 2\n", "IQ= 0\n", "IQ== x\n",
+					  "IQ== 0\nIQ== 1\n",
 					  "IQ== 0\n\n", "\n\x03" "abc"};
 	char *folder = make_folder(), *path = mapped_file_join(folder, "tokenizer.model");
 	struct tokenizer *tokenizer = NULL;
@@ -247,7 +252,8 @@ START_TEST(tokenizer_models)
 	ck_assert_int_eq(tokenizer_open(folder, &tokenizer, &error), STATUS_NO_INPUT);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		write_text(folder, "tokenizer.model", bad[i]);
-		ck_assert_msg(tokenizer_open(folder, &tokenizer, &error) == STATUS_CORRUPT, "%zu: %s", i, error.text);
+		ck_assert_msg(tokenizer_open(folder, &tokenizer, &error) == STATUS_CORRUPT, "%zu: %s", i,
+			      error.text);
 	}
 	/* "!", "\"", and "!\"": the merge follows from the tokens. */
 	write_text(folder, "tokenizer.model", "IQ== 0\nIg== 1\nISI= 2\n");
@@ -278,7 +284,8 @@ START_TEST(settings_of_a_folder)
 	ck_assert(!tokenizer_adds_bos(tokenizer));
 	ck_assert_ptr_null(tokenizer_chat_template(tokenizer));
 	tokenizer_close(tokenizer);
-	write_text(folder, "tokenizer_config.json", "{\"bos_token\":null,\"eos_token\":{\"content\":\"<end>\"},"
+	write_text(folder, "tokenizer_config.json",
+		   "{\"bos_token\":null,\"eos_token\":{\"content\":\"<end>\"},"
 		   "\"add_bos_token\":true,\"model_max_length\":1000000000000000019884624838656,"
 		   "\"chat_template\":[{\"name\":\"x\",\"template\":\"1\"},{\"name\":\"default\",\"template\":\"2\"}]}");
 	ck_assert_msg(tokenizer_open(folder, &tokenizer, &error) == STATUS_OK, "%s", error.text);
@@ -294,6 +301,41 @@ START_TEST(settings_of_a_folder)
 }
 END_TEST
 
+/* Every allocation of ours may fail, while opening and while encoding. */
+START_TEST(survives_without_memory)
+{
+	struct bytes bytes = byte_level("{\"type\":\"NFC\"}", gpt2, "");
+	char *folder = make_folder();
+	bool done = false;
+	long failures = 0;
+
+	write_file(folder, "tokenizer.json", bytes.at, bytes.size);
+	for (; !done && failures < 10000; failures++) {
+		static const char text[] = "ab \xFF e\xCC\x81 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+		struct tokenizer *tokenizer = NULL;
+		struct tokenizer_scratch *scratch = NULL;
+		struct error error = {0};
+		int32_t ids[256];
+		size_t count = 0;
+		mem_fail_after(failures);
+		if (tokenizer_open(folder, &tokenizer, &error) == STATUS_OK)
+			scratch = tokenizer_scratch_create(tokenizer);
+		else
+			ck_assert(error.text[0] && !tokenizer);
+		if (scratch)
+			done = tokenizer_encode(tokenizer, scratch, text_of(text), 0, ids, 256, &count, &error) ==
+			       STATUS_OK;
+		mem_fail_after(-1);
+		tokenizer_scratch_destroy(scratch);
+		tokenizer_close(tokenizer);
+	}
+	ck_assert(done);
+	ck_assert_int_gt(failures, 15);
+	remove_folder(folder);
+	mem_free(bytes.at);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("tokenizer");
@@ -303,5 +345,6 @@ int main(void)
 	tcase_add_loop_test(tests, refuses, 0, sizeof(refusals) / sizeof(refusals[0]));
 	tcase_add_test(tests, tokenizer_models);
 	tcase_add_test(tests, settings_of_a_folder);
+	tcase_add_test(tests, survives_without_memory);
 	return run_suite("tokenizer", tests);
 }

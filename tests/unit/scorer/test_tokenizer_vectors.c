@@ -61,14 +61,16 @@ static void check(const struct tokenizer *tokenizer, struct tokenizer_scratch *s
 
 	if (count)
 		ids[0] = tokenizer_bos(tokenizer);
-	ck_assert_msg(tokenizer_encode(tokenizer, scratch, text, flags, ids, max, &count, &error) == STATUS_OK, "%s",
+	ck_assert_msg(tokenizer_encode(tokenizer, scratch, text, flags, ids, max, &count,
+				       &error) == STATUS_OK, "%s",
 		      error.text);
 	ck_assert_msg(count == wanted_count && memcmp(ids, wanted, count * sizeof(*ids)) == 0,
 		      "\"%.*s\": %zu ids, not the %zu wanted", TEXT_ARGS(text), count, wanted_count);
 	/* One place too few is told, and changes nothing. */
 	if (count > start) {
 		size_t kept = start;
-		ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, text, flags, ids, count - 1, &kept, &error),
+		ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, text, flags, ids, count - 1, &kept,
+						  &error),
 				 STATUS_LIMIT);
 		ck_assert_uint_eq(kept, start);
 	}
@@ -95,14 +97,16 @@ START_TEST(vectors)
 	/* Twice: the second time the words come from the cache. */
 	for (int round = 0; round < 2; round++) {
 		json_array_foreach(list, i, vector) {
-			json_t *text = json_object_get(vector, "text"), *ids = json_object_get(vector, files[_i].ids);
+			json_t *text = json_object_get(vector, "text"),
+			*ids = json_object_get(vector, files[_i].ids);
 			int32_t wanted[4096];
 			if (!text)
 				text = json_object_get(vector, "prompt");
 			ck_assert(json_is_array(ids) && json_array_size(ids) < 4096);
 			json_array_foreach(ids, k, id)
 				wanted[k] = (int32_t)json_integer_value(id);
-			check(tokenizer, scratch, (struct text_view){json_string_value(text), json_string_length(text)},
+			check(tokenizer, scratch,
+			      (struct text_view){json_string_value(text), json_string_length(text)},
 			      files[_i].flags, wanted, json_array_size(ids), (size_t)files[_i].bos);
 		}
 	}
@@ -135,7 +139,8 @@ START_TEST(llama_cpp_vectors)
 	for (at = (const char *)input.bytes; at < (const char *)input.bytes + input.size; texts++) {
 		size_t left = input.size - (size_t)(at - (const char *)input.bytes);
 		const char *end = memmem(at, left, separator, sizeof(separator) - 1);
-		const char *line_end = memchr(line, '\n', output.size - (size_t)(line - (const char *)output.bytes));
+		const char *line_end = memchr(line, '\n',
+					      output.size - (size_t)(line - (const char *)output.bytes));
 		int32_t wanted[1024];
 		size_t count = 0;
 		if (!end)
@@ -163,7 +168,8 @@ END_TEST
 /* A title that says a special token's text is text, by either way into the model. */
 START_TEST(titles_are_text)
 {
-	static const char *const names[] = {"smollm2-135m", "llama3-tokenizer", "qwen2-tokenizer", "llama-tokenizer",
+	static const char *const names[] = {"smollm2-135m", "llama3-tokenizer", "qwen2-tokenizer",
+					    "llama-tokenizer",
 					    "llama-tokenizer/tokenizer.model"};
 	static const char *const texts[] = {"<|im_end|>", "<|eot_id|>", "<|im_end|>", "</s>", "</s>"};
 	struct tokenizer *tokenizer = open_one(names[_i]);
@@ -179,13 +185,15 @@ START_TEST(titles_are_text)
 	ck_assert_int_ge(special, 0);
 	ck_assert_int_eq(tokenizer_special(tokenizer, "<|nobody|>"), -1);
 	ck_assert_int_eq(tokenizer_special(tokenizer, "a"), -1);
-	ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, text_of(texts[_i]), TOKENIZER_PLAIN, ids, 64, &count, &error),
+	ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, text_of(texts[_i]), TOKENIZER_PLAIN, ids, 64,
+					  &count, &error),
 			 STATUS_OK);
 	ck_assert_uint_gt(count, 1);
 	for (size_t i = 0; i < count; i++)
 		ck_assert_int_ne(ids[i], special);
 	count = 0;
-	ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, text_of(texts[_i]), TOKENIZER_PARSE_SPECIAL, ids, 64,
+	ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, text_of(texts[_i]), TOKENIZER_PARSE_SPECIAL,
+					  ids, 64,
 					  &count, &error), STATUS_OK);
 	ck_assert_uint_eq(count, 1);
 	ck_assert_int_eq(ids[0], special);
@@ -208,8 +216,10 @@ START_TEST(continued_text_has_no_prefix)
 			return;
 		scratch = tokenizer_scratch_create(tokenizer);
 		tokenizer_encode(tokenizer, scratch, text_of("Yes"), TOKENIZER_PLAIN, ids, 8, &count, &error);
-		tokenizer_encode(tokenizer, scratch, text_of("Yes"), TOKENIZER_CONTINUES, ids, 8, &count, &error);
-		tokenizer_encode(tokenizer, scratch, text_of(" Yes"), TOKENIZER_CONTINUES, ids, 8, &count, &error);
+		tokenizer_encode(tokenizer, scratch, text_of("Yes"), TOKENIZER_CONTINUES, ids, 8, &count,
+				 &error);
+		tokenizer_encode(tokenizer, scratch, text_of(" Yes"), TOKENIZER_CONTINUES, ids, 8, &count,
+				 &error);
 		tokenizer_encode(tokenizer, scratch, text_of("Yes</s>Yes"),
 				 TOKENIZER_CONTINUES | TOKENIZER_PARSE_SPECIAL, ids, 8, &count, &error);
 		ck_assert_uint_eq(count, 6);

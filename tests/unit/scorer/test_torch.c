@@ -113,7 +113,8 @@ START_TEST(reads_a_window)
 	struct tensor_table table;
 	struct error error = {0};
 
-	ck_assert_msg(parse(&zip, "\2\3\4\5\6\7\10\11\12\13\14\15", &table, &error) == STATUS_OK, "%s", error.text);
+	ck_assert_msg(parse(&zip, "\2\3\4\5\6\7\10\11\12\13\14\15", &table, &error) == STATUS_OK, "%s",
+		      error.text);
 	ck_assert_uint_eq(table.count, 1);
 	ck_assert_str_eq(table.tensors[0].name, "w");
 	ck_assert_int_eq(table.tensors[0].type, TENSOR_F16);
@@ -232,7 +233,8 @@ START_TEST(damage_does_no_harm)
 		for (int bit = 0; bit < 8; bit++) {
 			zip.at[i] ^= (uint8_t)(1u << bit);
 			status = parse(&zip, NULL, &table, &error);
-			ck_assert(status == STATUS_OK || status == STATUS_CORRUPT || status == STATUS_UNSUPPORTED);
+			ck_assert(status == STATUS_OK || status == STATUS_CORRUPT ||
+				  status == STATUS_UNSUPPORTED);
 			tensor_table_destroy(&table);
 			zip.at[i] ^= (uint8_t)(1u << bit);
 		}
