@@ -156,7 +156,7 @@ static struct run run_files(size_t count, size_t files, size_t stop, bool impres
 
 START_TEST(files_do_not_show)
 {
-	for (int round = 0; round < 8; round++) {
+	for (int round = 0; round < 5; round++) {
 		size_t count = make_events();
 		struct run one = run_files(count, 1, 0, true);
 		for (size_t files = 3; files <= FILES_MAX; files += 5) {
@@ -172,7 +172,7 @@ END_TEST
 
 START_TEST(any_cut_can_be_gone_on_from)
 {
-	for (int round = 0; round < 8; round++) {
+	for (int round = 0; round < 5; round++) {
 		size_t count = make_events();
 		struct run run = run_files(count, 1 + rnd(FILES_MAX), rnd(count), false);
 		struct run rest = {.all = {.bytes_max = 64 << 20}};

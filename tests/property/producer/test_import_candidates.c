@@ -99,7 +99,7 @@ static bool same_impression(const struct impression_event *a, const struct impre
  * and of those at the cut itself the ones that both tables have with the same taken item. */
 START_TEST(the_future_does_not_show)
 {
-	for (int round = 0; round < 12; round++) {
+	for (int round = 0; round < 7; round++) {
 		struct row rows[ROWS_MAX], changed[2 * ROWS_MAX];
 		size_t count = 50 + rnd(ROWS_MAX - 50), candidates = 2 + rnd(12), compared = 0;
 		for (size_t i = 0; i < count; i++)
@@ -126,7 +126,7 @@ END_TEST
 /* At the time of an impression itself: other users' rows of that time come and go. */
 START_TEST(the_present_does_not_show)
 {
-	for (int round = 0; round < 12; round++) {
+	for (int round = 0; round < 7; round++) {
 		struct row rows[ROWS_MAX], more[2 * ROWS_MAX];
 		size_t count = 100 + rnd(ROWS_MAX - 200), added;
 		for (size_t i = 0; i < count; i++)
