@@ -24,6 +24,17 @@ static enum kafka_setting_result set_property(void *context, const char *name, c
 	}
 }
 
+/* Connections that fail and are tried again: told once, by the error callback, when no broker is left. */
+static bool is_noise(const char *facility)
+{
+	static const char *const noise[] = {"CONFWARN", "FAIL", "ERROR", "REQTMOUT", "GETPID", "TERMINATE"};
+
+	for (size_t i = 0; i < sizeof(noise) / sizeof(noise[0]); i++)
+		if (strcmp(facility, noise[i]) == 0)
+			return true;
+	return false;
+}
+
 static void log_line(const rd_kafka_t *client, int level, const char *facility, const char *message)
 {
 	const struct consumer_conf *conf = rd_kafka_opaque(client);
@@ -35,7 +46,7 @@ static void log_line(const rd_kafka_t *client, int level, const char *facility, 
 	for (char *at = text; *at; at++)
 		if (*at == '"')
 			*at = '\'';
-	if (level <= 4 && strcmp(facility, "CONFWARN") != 0)
+	if (level <= 4 && !is_noise(facility))
 		log_warning("kafka.client", "client=consumer facility=%s message=\"%s\"", facility, text);
 	else
 		log_debug("kafka.client", "client=consumer facility=%s message=\"%s\"", facility, text);
@@ -45,6 +56,8 @@ static void error_happened(rd_kafka_t *client, int code, const char *reason, voi
 {
 	const struct consumer_conf *conf = opaque;
 
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		log_warning("kafka.down", "client=consumer");
 	if (conf->failed)
 		conf->failed(client, code, reason, conf->opaque);
 }

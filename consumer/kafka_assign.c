@@ -101,6 +101,26 @@ static void forget(struct source_kafka *source, bool group)
 	}
 }
 
+/* Lets paused partitions go on: librdkafka keeps a pause over a new assignment, and a paused partition would
+ * forget a seek when it goes on. */
+static enum status unpause(struct source_kafka *source, bool group, struct error *error)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
+
+	for (size_t i = 0; i < source->partitions.count; i++) {
+		struct kafka_partition *partition = &source->partitions.list[i];
+
+		if (partition->group == group && partition->paused)
+			rd_kafka_topic_partition_list_add(list, source->names[partition->topic], partition->partition);
+		partition->paused &= partition->group != group;
+	}
+	if (list->cnt)
+		code = rd_kafka_resume_partitions(group ? source->group : source->graph, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	return code ? kafka_error(source, code, "resuming partitions", NULL, error) : STATUS_OK;
+}
+
 static void drop_partitions(struct source_kafka *source, bool group)
 {
 	for (size_t i = source->partitions.count; i-- > 0;) {
@@ -190,8 +210,12 @@ cleanup:
 
 enum status kafka_let_go(struct source_kafka *source, struct error *error)
 {
-	rd_kafka_resp_err_t code = rd_kafka_assign(source->group, NULL);
+	enum status status = unpause(source, true, error);
+	rd_kafka_resp_err_t code;
 
+	if (status != STATUS_OK)
+		return status;
+	code = rd_kafka_assign(source->group, NULL);
 	if (code)
 		return kafka_error(source, code, "giving partitions up", NULL, error);
 	drop_partitions(source, true);
@@ -286,8 +310,10 @@ enum status kafka_assign_graph(struct source_kafka *source, const struct positio
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
 	rd_kafka_resp_err_t code;
 	int32_t partitions;
-	enum status status;
+	enum status status = unpause(source, false, error);
 
+	if (status != STATUS_OK)
+		goto cleanup;
 	rd_kafka_assign(source->graph, NULL);
 	drop_partitions(source, false);
 	status = assign_topic(source, TOPIC_ITEMS, positions, count, list, error);
@@ -303,6 +329,8 @@ enum status kafka_assign_graph(struct source_kafka *source, const struct positio
 		status = partition_count(source, source->graph, TOPIC_ITEMS, &partitions, error);
 	if (status == STATUS_OK)
 		status = partition_count(source, source->graph, TOPIC_INTERACTIONS, &partitions, error);
+
+cleanup:
 	rd_kafka_topic_partition_list_destroy(list);
 	return status;
 }
@@ -369,6 +397,8 @@ enum status kafka_reread_group(struct source_kafka *source, bool committed, stru
 			status = begin_at(source, list->elems[i].topic, list->elems[i].partition,
 					  list->elems[i].offset, low, high, &list->elems[i].offset, error);
 	}
+	if (status == STATUS_OK)
+		status = unpause(source, true, error);
 	if (status == STATUS_OK)
 		status = seek_all(source, source->group, list, error);
 	if (status != STATUS_OK)
