@@ -23,7 +23,11 @@ except ImportError:
 fastavro.read.LOGICAL_READERS.clear()
 fastavro.write.LOGICAL_WRITERS.clear()
 TYPES = ["item", "impression", "interaction", "scoring_request", "prediction", "dead_letter"]
-CODECS = ["null", "deflate"]
+try:
+    import zstandard  # noqa: F401  fastavro's own way to that codec
+    CODECS = ["null", "deflate", "zstandard"]
+except ImportError:
+    CODECS = ["null", "deflate"]
 SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
 
 
@@ -165,7 +169,7 @@ def evolve(folder, seed, count):
             schema = fastavro.parse_schema(writer.record(own))
             records = [writer.value(schema) for _ in range(8)]
             with open(folder / f"evolved-{name}-{i}.avro", "wb") as file:
-                fastavro.writer(file, schema, records, codec=CODECS[i % 2])
+                fastavro.writer(file, schema, records, codec=CODECS[i % len(CODECS)])
             resolved, verdicts = [], ""
             for record in records:
                 body = io.BytesIO()

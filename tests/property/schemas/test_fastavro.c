@@ -10,8 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { EVENTS = 120, CODECS = 2, WRITERS = 40, VERDICTS = 8, ARENA_BYTES = 64 * 1024 * 1024 };
+enum { EVENTS = 120, CODECS = 3, WRITERS = 40, VERDICTS = 8, ARENA_BYTES = 64 * 1024 * 1024 };
 
+static const char *const codec_names[CODECS] = {"null", "deflate", "zstandard"};
 static char folder[64];
 
 /* The exit code of the peer with these arguments. */
@@ -49,10 +50,19 @@ START_TEST(there_and_back)
 	enum container_codec codec = (enum container_codec)(_i % CODECS);
 	struct samples samples = {.state = 8, .arena = arena_create(ARENA_BYTES), .finite = true};
 	struct arena *arena = arena_create(ARENA_BYTES);
-	struct container_reader *reader = open_file(type, "%s-%s-back.avro", codec ? "deflate" : "null", 0);
+	struct container_reader *reader;
 	struct error error = {0};
+	char path[256];
 	bool end = false;
 
+	snprintf(path, sizeof path, "%s/%s-%s-back.avro", folder, record_type_name(type), codec_names[codec]);
+	if (codec == CONTAINER_ZSTANDARD && access(path, F_OK) != 0) {
+		/* fastavro has this codec only where the package zstandard is installed too. */
+		arena_destroy(samples.arena);
+		arena_destroy(arena);
+		return;
+	}
+	reader = open_file(type, "%s-%s-back.avro", codec_names[codec], 0);
 	for (int i = 0; i < EVENTS; i++) {
 		struct event event, back;
 		enum status status;
@@ -129,7 +139,7 @@ static bool write_files(void)
 		char path[256];
 
 		samples.state = 8;
-		snprintf(path, sizeof path, "%s/%s-%s.avro", folder, record_type_name(type), codec ? "deflate" : "null");
+		snprintf(path, sizeof path, "%s/%s-%s.avro", folder, record_type_name(type), codec_names[codec]);
 		ok = !container_writer_create(path, type, codec, NULL, 0, false, &writer, NULL);
 		for (int k = 0; ok && k < EVENTS; k++) {
 			struct event event;
