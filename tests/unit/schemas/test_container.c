@@ -5,8 +5,10 @@
 #include "tests/unit/schemas/codec_samples.h"
 
 #include <check.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { ARENA_BYTES = 64 * 1024 * 1024, CODECS = 3 };
@@ -472,6 +474,37 @@ START_TEST(small_arena)
 }
 END_TEST
 
+/* A full disk: the write that meets it says so, so does every later call, and nothing is left behind. */
+START_TEST(full_disk)
+{
+	struct samples samples = {.state = 21, .arena = arena_create(ARENA_BYTES)};
+	struct rlimit limit = {.rlim_cur = 200 * 1024, .rlim_max = 200 * 1024};
+	struct container_writer *writer = NULL;
+	struct error error = {0};
+	enum status status = STATUS_OK;
+
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	ck_assert_int_eq(container_writer_create(path, RECORD_PREDICTION, CONTAINER_NULL, NULL, 0, false, &writer,
+						 &error), STATUS_OK);
+	for (int i = 0; i < 10000 && !status; i++) {
+		struct event event;
+		arena_reset(samples.arena);
+		event = sample_event(&samples, RECORD_PREDICTION);
+		status = container_write(writer, &event, &error);
+	}
+	ck_assert_int_eq(status, STATUS_IO);
+	ck_assert_ptr_nonnull(strstr(error.text, part));
+	struct event event = sample_event(&samples, RECORD_PREDICTION);
+	ck_assert_int_eq(container_write(writer, &event, &error), STATUS_IO);
+	ck_assert_int_eq(container_writer_close(&writer, &error), STATUS_IO);
+	ck_assert_ptr_null(writer);
+	ck_assert_int_ne(access(part, F_OK), 0);
+	ck_assert_int_ne(access(path, F_OK), 0);
+	arena_destroy(samples.arena);
+}
+END_TEST
+
 START_TEST(failing_allocations)
 {
 	enum container_codec codec = (enum container_codec)_i;
@@ -522,6 +555,7 @@ int main(void)
 	tcase_add_test(tests, foreign_files);
 	tcase_add_loop_test(tests, bombs, 0, 2);
 	tcase_add_test(tests, small_arena);
+	tcase_add_test(tests, full_disk);
 	tcase_add_loop_test(tests, failing_allocations, 0, CODECS);
 	tcase_set_timeout(tests, 60);
 	suite_add_tcase(suite, tests);
