@@ -2,8 +2,8 @@
  * become impressions of 8 candidates before their own interaction is applied, as a backfill does; then
  * impressions of 32 candidates with 100,000 users, while events go on pouring in.
  *
- * Verified before timed: two updaters with different internal ids must agree bit by bit, and counts and means must equal a recount of the rows. argv[1]: 1 skips the second
- * part. One thread. */
+ * Verified before timed: two updaters with different internal ids must agree bit by bit, and counts and
+ * means must equal a recount of the rows. argv[1]: 1 skips the second part. One thread. */
 #include "base/clock.h"
 #include "graph-updater/updater.h"
 
