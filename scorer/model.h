@@ -55,7 +55,9 @@ const struct model_config *model_get_config(const struct model *model);
 enum status model_read(const struct model *model, enum model_tensor tensor, uint32_t layer,
 		       uint32_t first_row, uint32_t count, float *out, struct error *error);
 
-/* A 128-bit hash of the content (config, tensors, adapter), as 32 hex digits. */
+/* A 128-bit hash of the content as 32 hex digits: configuration (GGUF: all metadata), names, shapes, types
+ * and bytes of the tensors, the folder's tokenizer files, the adapter. The container does not count: the same
+ * tensors as safetensors or as a PyTorch zip have one hash. */
 enum status model_content_hash(const struct model *model, char hex[33], struct error *error);
 
 /* For inspect: every tensor as stored. */
