@@ -167,7 +167,7 @@ static void print_summary(const struct arguments *arguments, const struct replay
 static enum status work(struct arguments *arguments, struct config *config, struct replay_summary *summary,
 			struct error *error)
 {
-	static struct settings_lists lists;
+	struct settings_lists lists = {0};
 	struct sink_kafka_options kafka = {.settings = lists.kafka};
 	struct registry_options registry_options;
 	struct registry *registry = NULL;

@@ -41,7 +41,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	case KEY_JSON: arguments->json = true; break;
 	case KEY_NO_SPECIAL: arguments->no_special = true; break;
 	case KEY_PIECES: arguments->pieces = true; break;
-	case ARGP_KEY_ARG: argp_error(state, "unexpected argument '%s': the text comes from standard input", argument); break;
+	case ARGP_KEY_ARG:
+		argp_error(state, "unexpected argument '%s': the text comes from standard input", argument);
+		break;
 	case ARGP_KEY_END:
 		if (!arguments->model)
 			argp_error(state, "--model is needed");

@@ -105,7 +105,7 @@ static void print_finding(const struct topic_names *names, const struct topic_fi
 static enum status work(const struct arguments *arguments, struct config *config,
 			struct topic_findings *findings, struct topic_names *names, struct error *error)
 {
-	static struct settings_lists lists;
+	struct settings_lists lists = {0};
 	struct topics_options topics = {.partitions = arguments->partitions,
 					.replication_factor = arguments->replication_factor,
 					.settings = lists.kafka};

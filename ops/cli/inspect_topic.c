@@ -177,7 +177,7 @@ static void find_type(struct reader *reader, const struct config *config, const 
 enum status inspect_topic(const struct inspect_options *options, char *const *pairs, size_t pairs_count,
 			  struct error *error)
 {
-	static struct settings_lists lists;
+	struct settings_lists lists = {0};
 	struct registry_options registry_options;
 	struct consumer_conf conf = {.settings = lists.kafka, .group_id = "exitpoll-inspect"};
 	struct reader reader = {0};

@@ -26,22 +26,28 @@ static const struct config_key table[] = {
 
 	TEXT("group.graph-updater", "exitpoll-graph-updater", "consumer group that shares out impressions"),
 	TEXT("group.scorer", "exitpoll-scorer", "consumer group that shares out scoring-requests"),
-	TEXT("instance.id", NULL, "names this instance to Kafka (static membership, transactions); default: kept in the state folder"),
+	TEXT("instance.id", NULL,
+	     "names this instance to Kafka (static membership, transactions); default: kept in the state folder"),
 	CHOICE("delivery", "exactly_once", "exactly_once|at_least_once", "how predictions and offsets are committed"),
-	INTEGER("commit.ms", "100", 1, 5000, "a transaction is committed at the latest this long after its first record"),
+	INTEGER("commit.ms", "100", 1, 5000,
+	        "a transaction is committed at the latest this long after its first record"),
 	INTEGER("retry.max_ms", "300000", 0, 86400000, "how long broker trouble is retried before giving up"),
 
 	INTEGER("source.idle_ms", "50", 1, 60000, "live: how long a silent partition is waited for"),
 	INTEGER("source.batch_records", "512", 1, 65536, "records taken from the source at a time"),
-	INTEGER("source.buffer_bytes_max", "67108864", 1048576, 1e12, "records waiting to be ordered; partitions pause beyond"),
+	INTEGER("source.buffer_bytes_max", "67108864", 1048576, 1e12,
+	        "records waiting to be ordered; partitions pause beyond"),
 	INTEGER("source.group_records_max", "65536", 1, 16777216, "records of one time that are sorted as a group"),
-	INTEGER("record.bytes_max", "8388608", 1024, 1e9, "largest encoded record, also between the stages of one process"),
+	INTEGER("record.bytes_max", "8388608", 1024, 1e9,
+	        "largest encoded record, also between the stages of one process"),
 	INTEGER("impression.candidates_max", "10000", 1, 1e6, "more candidates make a dead letter"),
 	INTEGER("item.text_bytes_max", "512", 1, 65536, "texts are cut to this, at a character boundary"),
-	INTEGER("event.future_ms_max", "86400000", 0, 1e13, "events further ahead of the clock than this are dead letters; 0: any time goes"),
+	INTEGER("event.future_ms_max", "86400000", 0, 1e13,
+	        "events further ahead of the clock than this are dead letters; 0: any time goes"),
 	BOOLEAN("deadline.replay", "false", "respect deadlines in backfills too"),
 
-	TEXT("schema.registry", NULL, "http(s)://host:port/path or a folder; default: the built-in schemas under fixed ids"),
+	TEXT("schema.registry", NULL,
+	     "http(s)://host:port/path or a folder; default: the built-in schemas under fixed ids"),
 	TEXT("schema.registry.user", NULL, "basic auth"),
 	SECRET("schema.registry.password", "basic auth; file:PATH or env:NAME"),
 	TEXT("schema.registry.ca_file", NULL, "TLS: certificates to trust"),
@@ -53,9 +59,11 @@ static const struct config_key table[] = {
 
 	INTEGER("graph.dimensions", "64", 32, 256, "embedding dimensions, a multiple of 16"),
 	INTEGER("graph.layers", "3", 1, 4, "GCN layers"),
-	TEXT("graph.layer_weights", NULL, "weights of layers 0..graph.layers, comma-separated; default: the last layer alone"),
+	TEXT("graph.layer_weights", NULL,
+	     "weights of layers 0..graph.layers, comma-separated; default: the last layer alone"),
 	CHOICE("graph.seeds", "items", "items|both", "which side has seed vectors"),
-	NUMBER("graph.threshold", "0.03", 0, 1, "relative change below which an embedding is not passed on; 0: exact"),
+	NUMBER("graph.threshold", "0.03", 0, 1,
+	       "relative change below which an embedding is not passed on; 0: exact"),
 	INTEGER("graph.flush_events", "256", 1, 1e9, "embeddings are refreshed after this many graph events"),
 	INTEGER("graph.edges_max", "100000000", 1, 4e9, "edges kept; the oldest leave"),
 	INTEGER("graph.users_max", "20000000", 1, 4e9, "users kept"),
@@ -71,19 +79,24 @@ static const struct config_key table[] = {
 
 	TEXT("statistics.rating_scale", "1..5", "lowest and highest rating"),
 	NUMBER("statistics.positive", "0.7", 0, 1, "a response from here on counts as liked"),
-	TEXT("statistics.attributes", NULL, "item attributes with statistics of their own, comma-separated: brand,genre"),
+	TEXT("statistics.attributes", NULL,
+	     "item attributes with statistics of their own, comma-separated: brand,genre"),
 
 	TEXT("state.folder", "exitpoll-state", "where snapshots live (Kafka); --state overrides"),
 	INTEGER("state.snapshot_events", "100000", 1, 1e12, "a snapshot after this many graph events"),
-	CHOICE("state.offset.policy", "error", "error|earliest|latest", "when the log starts after the snapshot's position"),
+	CHOICE("state.offset.policy", "error", "error|earliest|latest",
+	       "when the log starts after the snapshot's position"),
 
-	CHOICE("scorer.backend", "auto", "auto|cpu|reference|stub", "where the model runs; stub: a hash, for tests of the stream"),
+	CHOICE("scorer.backend", "auto", "auto|cpu|reference|stub",
+	       "where the model runs; stub: a hash, for tests of the stream"),
 	CHOICE("scorer.precision", "auto", "auto|fp32|bf16", "of weights and activations"),
-	TEXT("scorer.template", NULL, "prompt template: a name (chatml, vicuna, plain) or a file; default: the model's"),
+	TEXT("scorer.template", NULL,
+	     "prompt template: a name (chatml, vicuna, plain) or a file; default: the model's"),
 	INTEGER("scorer.batch_tokens_max", "2048", 64, 1048576, "tokens of a micro-batch"),
 	INTEGER("scorer.batch_requests_max", "16", 1, 4096, "requests scored between two looks at the clock"),
 	INTEGER("scorer.threads", "0", 0, 1024, "0: all processors"),
-	CHOICE("exit.rule", NULL, "discrepancy|confidence|patience|fixed|none", "when a candidate leaves; default: the bundle's"),
+	CHOICE("exit.rule", NULL, "discrepancy|confidence|patience|fixed|none",
+	       "when a candidate leaves; default: the bundle's"),
 	NUMBER("exit.threshold", NULL, 0, 1e9, "of the rule; default: the bundle's"),
 	INTEGER("exit.window", NULL, 1, 128, "earlier discrepancies in the mean; default: the bundle's"),
 	TEXT("exit.layers", NULL, "exit layers, comma-separated: 5,10,15; default: the bundle's, else every fifth"),
@@ -237,7 +250,7 @@ static enum status split_list(const char *text, struct settings_lists *lists, si
 	if (strlen(text) >= sizeof lists->attribute_text)
 		return error_set(error, STATUS_CONFIG, "statistics.attributes: longer than %zu bytes",
 				 sizeof lists->attribute_text - 1);
-	strcpy(lists->attribute_text, text);
+	snprintf(lists->attribute_text, sizeof lists->attribute_text, "%s", text);
 	for (char *name = strtok_r(lists->attribute_text, ", ", &save); name; name = strtok_r(NULL, ", ", &save)) {
 		if (*count == SETTINGS_LIST_MAX)
 			return error_set(error, STATUS_CONFIG, "statistics.attributes: more than %d names",
