@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { REACHABLE_MS = 500 };
+
 /* Whether the error passes by itself: brokers, leaders and coordinators that come and go. */
 static bool passes(rd_kafka_resp_err_t code)
 {
@@ -65,11 +67,32 @@ void kafka_client_failed(rd_kafka_t *client, int code, const char *reason, void 
 	struct error error = {0};
 	enum status status = kafka_error(source, code, "Kafka", reason, &error);
 
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		source->unreachable = true;
 	if (status_class(status) == STATUS_CLASS_FATAL && source->failure == STATUS_OK) {
 		source->failure = status;
 		source->failure_error = error;
 		rd_kafka_yield(client);
 	}
+}
+
+/* librdkafka says when the last broker is gone, but not when one is back; and a silent stream looks like
+ * a dead one. So a broker is asked. */
+enum status kafka_check_reachable(struct source_kafka *source, struct error *error)
+{
+	const struct rd_kafka_metadata *metadata = NULL;
+	rd_kafka_resp_err_t code;
+
+	if (!source->unreachable)
+		return STATUS_OK;
+	code = rd_kafka_metadata(source->watch, 0, NULL, &metadata, REACHABLE_MS);
+	if (metadata)
+		rd_kafka_metadata_destroy(metadata);
+	if (code)
+		return error_set(error, STATUS_RETRY, "no broker answers at %s: %s", source->brokers,
+				 rd_kafka_err2str(code));
+	source->unreachable = false;
+	return STATUS_OK;
 }
 
 static bool topic_of(const struct source_kafka *source, const rd_kafka_message_t *message, enum topic *topic)

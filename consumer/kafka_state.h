@@ -51,6 +51,7 @@ struct source_kafka {
 	/* group */
 	rd_kafka_topic_partition_list_t *assign_pending;        /* assigned by the group, not yet taken; or NULL */
 	bool revoke_pending;            /* the group wants its partitions back; assignment not yet given up */
+	bool subscribed;
 	bool assigned;                  /* an assignment was taken at least once */
 	bool dirty;                     /* something of the group was delivered since it was (re)read */
 	bool started;
@@ -62,6 +63,7 @@ struct source_kafka {
 	int64_t blocked_ns;             /* since when the merge waits for silent lanes; 0: it does not */
 	size_t release_left;            /* entries that have waited long enough */
 
+	bool unreachable;               /* a client has lost all brokers, and none has answered since */
 	enum status failure;            /* fatal, found in a callback; OK: none */
 	struct error failure_error;
 
@@ -104,5 +106,7 @@ enum status kafka_balance(struct source_kafka *source, struct error *error);
 enum status kafka_error(struct source_kafka *source, rd_kafka_resp_err_t code, const char *what,
 			const char *text, struct error *error);
 void kafka_client_failed(rd_kafka_t *client, int code, const char *reason, void *opaque);
+/* After a client has lost all brokers: asks until one answers; RETRY until then, OK at once otherwise. */
+enum status kafka_check_reachable(struct source_kafka *source, struct error *error);
 
 #endif

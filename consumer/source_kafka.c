@@ -43,13 +43,18 @@ static bool all_probed(const struct source_kafka *source)
 
 static enum status subscribe(struct source_kafka *source, struct error *error)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_resp_err_t code;
 
+	/* To subscribe once more, even to the same topic, would be a rebalance. */
+	if (source->subscribed)
+		return STATUS_OK;
+	list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_topic_partition_list_add(list, source->names[source->read_requests ? TOPIC_SCORING_REQUESTS :
 							      TOPIC_IMPRESSIONS], RD_KAFKA_PARTITION_UA);
 	code = rd_kafka_subscribe(source->group, list);
 	rd_kafka_topic_partition_list_destroy(list);
+	source->subscribed = code == RD_KAFKA_RESP_ERR_NO_ERROR;
 	return code ? kafka_error(source, code, "joining the group", NULL, error) : STATUS_OK;
 }
 
@@ -319,6 +324,8 @@ static enum status kafka_poll(struct source *base, size_t records_max, int64_t t
 		}
 		if (trouble == STATUS_OK && !batch.revoked)
 			trouble = kafka_balance(source, &local);
+		if (trouble == STATUS_OK)
+			trouble = kafka_check_reachable(source, &local);
 		if (trouble != STATUS_OK && status_class(trouble) != STATUS_CLASS_RETRY)
 			return error_set(error, trouble, "%s", local.text);
 		/* A revocation that came just now is told before anything else is given out. */
