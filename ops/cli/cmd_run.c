@@ -5,7 +5,9 @@
 #include "base/log.h"
 #include "consumer/source.h"
 #include "ops/cli/cli.h"
+#include "ops/cli/interrupt.h"
 #include "ops/cli/progress.h"
+#include "ops/cli/service.h"
 #include "ops/cli/showcase.h"
 #include "schemas/container.h"
 
@@ -124,6 +126,7 @@ static enum status complete(struct arguments *arguments, struct error *error)
 struct watcher {
 	struct progress progress;
 	struct showcase *showcase;
+	struct service *service;
 };
 
 static void observe(void *context, const struct scoring_request *request, const struct prediction *prediction)
@@ -137,6 +140,7 @@ static void tick(void *context, const struct pipeline_totals *totals)
 {
 	struct watcher *watcher = context;
 	progress_update(&watcher->progress, totals->predictions ? totals->predictions : totals->requests);
+	service_tick(watcher->service, totals);
 }
 
 /* How many impressions a folder holds, for the bar; 0 if that cannot be told cheaply. */
@@ -230,10 +234,30 @@ static void print_totals_json(const struct pipeline_totals *totals)
 	puts("}}");
 }
 
+static enum status start_service(const struct run_options *run, const struct run_parts *parts,
+				 const struct pipeline *pipeline, struct service **out, struct error *error)
+{
+	struct service_options service = {
+		.host = config_text(parts->config, "http.host"),
+		.port = (int)config_integer(parts->config, "http.port"),
+		.stage = run->stage,
+		.from = run->from.where,
+		.to = run->to.where,
+		.state_folder = parts->state_folder[0] ? parts->state_folder : NULL,
+		.pipeline = pipeline,
+		.sink = parts->sink,
+		.scorer = parts->scorer,
+		.batch_tokens_max = parts->scorer_options.batch_tokens_max,
+		.registry = parts->registry,
+	};
+	return service_start(&service, out, error);
+}
+
 static enum status run_pipeline(const struct run_options *run, struct run_parts *parts, struct error *error)
 {
 	struct watcher watcher = {0};
 	struct pipeline *pipeline = NULL;
+	struct interrupt *interrupt = NULL;
 	struct pipeline_options pipeline_options = {
 		.stage = run->stage,
 		.source = parts->source,
@@ -265,7 +289,13 @@ static enum status run_pipeline(const struct run_options *run, struct run_parts 
 		watcher.progress.total = count_inputs(run);
 	status = pipeline_create(&pipeline_options, &pipeline, error);
 	if (status == STATUS_OK)
+		status = start_service(run, parts, pipeline, &watcher.service, error);
+	if (status == STATUS_OK)
+		status = interrupt_start(parts->registry, cli_stopping, &interrupt, error);
+	if (status == STATUS_OK)
 		status = pipeline_run(pipeline, error);
+	interrupt_stop(interrupt);
+	service_stop(watcher.service);
 	progress_end(&watcher.progress);
 	if (status == STATUS_OK && watcher.showcase)
 		showcase_print(watcher.showcase, stdout);

@@ -463,6 +463,8 @@ static bool may_retry(struct pipeline *pipeline, const struct error *error)
 	if ((now - pipeline->trouble_since_ns) / 1000000 > pipeline->options.retry_max_ms ||
 	    pipeline->options.stopping())
 		return false;
+	if (pipeline->options.tick)
+		pipeline->options.tick(pipeline->options.context, &pipeline->totals);
 	nanosleep(&(struct timespec){.tv_nsec = RETRY_PAUSE_MS * 1000000L}, NULL);
 	return true;
 }
@@ -526,7 +528,7 @@ enum status pipeline_run(struct pipeline *pipeline, struct error *error)
 {
 	struct source *source = pipeline->options.source;
 	int64_t oldest_ms = INT64_MAX;
-	bool end = false;
+	bool end = false, troubled;
 	enum status status;
 
 	pipeline->started_ns = pipeline->rate_logged_ns = clock_steady_ns();
@@ -541,14 +543,19 @@ enum status pipeline_run(struct pipeline *pipeline, struct error *error)
 
 	while (!end && !pipeline->options.stopping()) {
 		status = step(pipeline, &end, error);
+		troubled = status != STATUS_OK;
 		while (status_class(status) == STATUS_CLASS_RETRY && may_retry(pipeline, error)) {
 			end = false;
 			/* Trouble while reading loses nothing; trouble while writing took the transaction. */
 			status = outbox_aborted(pipeline->outbox) ? go_back(pipeline, true, error) : STATUS_OK;
 		}
+		/* Told to stop while the world is silent: what is answered may be committed already. */
+		if (status_class(status) == STATUS_CLASS_RETRY && pipeline->options.stopping() &&
+		    !outbox_aborted(pipeline->outbox))
+			break;
 		if (status != STATUS_OK)
 			return status;
-		if (pipeline->trouble_since_ns)
+		if (pipeline->trouble_since_ns && !troubled)
 			trouble_is_over(pipeline);
 		if (pipeline->options.tick)
 			pipeline->options.tick(pipeline->options.context, &pipeline->totals);
