@@ -13,22 +13,23 @@
 
 enum { BLOCK_ROWS = 128 };
 
-/* a before b? dot/sqrt(norm) by exact integers: dot <= 2^34, norm <= 2^34, so the products fit 128 bits. */
+/* dot |dot| / norm orders as the cosine does; dot and norm are at most 2^34, so the products fit. */
 static bool is_before(struct user_ids users, const struct neighbour *a, const struct neighbour *b)
 {
+	int64_t size_a = a->dot < 0 ? -a->dot : a->dot, size_b = b->dot < 0 ? -b->dot : b->dot;
 	__int128 left, right;
 
-	/* Correctly rounded division and root keep the order of exact values, so unequal doubles decide. */
-	if (a->cosine != b->cosine)
+	/* Each double is within 2 units of its last place of the exact value: far apart, they decide. */
+	if (fabs(a->cosine - b->cosine) > 1e-15 * (fabs(a->cosine) + fabs(b->cosine)))
 		return a->cosine > b->cosine;
-	left = (__int128)a->dot * a->dot * b->norm;
-	right = (__int128)b->dot * b->dot * a->norm;
+	left = (__int128)a->dot * size_a * b->norm;
+	right = (__int128)b->dot * size_b * a->norm;
 	if (left != right)
-		return (a->dot < 0) ? left < right : left > right;
+		return left > right;
 	return text_compare(user_bytes(users, a->user), user_bytes(users, b->user)) < 0;
 }
 
-/* Monotone in the exact cosine for one query: the query's own length is left out until the end. */
+/* The cosine but for the query's own length, which is left out until the end. */
 static double score_of(int64_t dot, int64_t norm)
 {
 	return (double)dot / sqrt((double)norm);

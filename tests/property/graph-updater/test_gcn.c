@@ -237,6 +237,73 @@ static int compare_cosines(const void *left, const void *right)
 	return text_compare(user_bytes(sorted_world->users, a), user_bytes(sorted_world->users, b));
 }
 
+/* Rows that propagation seldom makes: multiples of one another (exact ties whose doubles differ), very
+ * short beside very long ones, opposite ones. */
+START_TEST(nearest_on_made_rows)
+{
+	enum { USERS = 300, QUERIES = 40 };
+	static const uint32_t dimensions_of[] = {16, 64, 128, 256};
+
+	for (uint64_t seed = 800; seed < 816; seed++) {
+		uint32_t dimensions = dimensions_of[seed % 4];
+		struct world_options options = world_defaults();
+		struct draw draw = {seed};
+		struct error error = {0};
+		struct world world;
+		static _Alignas(64) int16_t state[2][256], base[3][256];
+		static struct user_id users[USERS], order[USERS];
+		static struct neighbour found[2][QUERIES][64];
+		static struct nearest_query queries[2][QUERIES];
+		options.gcn.dimensions = dimensions;
+		world = world_create(options, seed);
+		for (int b = 0; b < 3; b++)
+			for (uint32_t i = 0; i < dimensions; i++)
+				base[b][i] = (int16_t)((int)draw_below(&draw, 41) - 20);
+		for (unsigned u = 0; u < USERS; u++) {
+			struct interaction_event event = {.user_id = text_of(names.user[u]),
+							  .item_id = text_of(names.item[0]), .kind = KIND_CLICK};
+			int kind = (int)draw_below(&draw, 4), factor = 1 + (int)draw_below(&draw, 400);
+			bool negative = draw_below(&draw, 6) == 0;
+			int16_t *row = (int16_t *)state + dimensions;   /* hidden states of layers 1 and 3 */
+			world_apply(&world, &event, seed);
+			ck_assert(user_ids_find(world.users, event.user_id, &users[u]));
+			for (uint32_t i = 0; i < dimensions; i++) {
+				int value = kind == 0 ? base[u % 3][i] * factor
+					    : kind == 1 ? (int)draw_below(&draw, 5) - 2
+					    : kind == 2 ? (draw_below(&draw, 2) ? GCN_ONE : -GCN_ONE)
+							: (int)draw_below(&draw, 2 * GCN_ONE + 1) - GCN_ONE;
+				row[i] = (int16_t)(negative ? -value : value);
+			}
+			must(gcn_load_user(world.gcn, users[u], state, false, &error), &error, seed);
+		}
+		for (size_t q = 0; q < QUERIES; q++)
+			for (int p = 0; p < 2; p++)
+				queries[p][q] = (struct nearest_query){users[q], 1 + (uint32_t)(q * 7 % 64), found[p][q], 0};
+		nearest_search_path(NEAREST_SCALAR, world.gcn, world.users, queries[0], QUERIES);
+		nearest_search(world.gcn, world.users, queries[1], QUERIES);
+		for (size_t q = 0; q < QUERIES; q++) {
+			size_t others = 0;
+			if (!gcn_user_embedding(world.gcn, users[q])) {
+				ck_assert_uint_eq(queries[0][q].count + queries[1][q].count, 0);
+				continue;
+			}
+			for (size_t n = 0; n < USERS; n++)
+				if (n != q && gcn_user_embedding(world.gcn, users[n]))
+					order[others++] = users[n];
+			sorted_world = &world;
+			sorted_row = gcn_user_embedding(world.gcn, users[q]);
+			qsort(order, others, sizeof *order, compare_cosines);
+			for (int p = 0; p < 2; p++)
+				for (uint32_t n = 0; n < queries[p][q].count; n++)
+					ck_assert_msg(found[p][q][n].user.v == order[n].v,
+						      "seed %llu: path %d, query %zu, place %u",
+						      (unsigned long long)seed, p, q, n);
+		}
+		world_destroy(&world);
+	}
+}
+END_TEST
+
 START_TEST(nearest_equals_all_pairs)
 {
 	for (uint64_t seed = 700; seed < 712; seed++) {
@@ -306,6 +373,7 @@ int main(void)
 	tcase_add_test(tcase, all_shapes);
 	tcase_add_test(tcase, flush_after_every_event);
 	tcase_add_test(tcase, internal_ids_decide_nothing);
+	tcase_add_test(tcase, nearest_on_made_rows);
 	tcase_add_test(tcase, nearest_equals_all_pairs);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);

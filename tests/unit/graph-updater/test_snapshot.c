@@ -482,6 +482,37 @@ START_TEST(memory_may_fail_anywhere)
 }
 END_TEST
 
+/* Failing is fatal for the updater, but it does not crash, leak, or claim success. */
+START_TEST(memory_may_fail_in_events)
+{
+	struct updater_options options = small_options();
+	struct error error = {0};
+	enum status status = STATUS_NO_MEMORY;
+
+	for (long successes = 0; status; successes++) {
+		struct updater *updater = NULL;
+		mem_fail_after(successes);
+		status = updater_create(&options, &updater, &error);
+		mem_fail_after(-1);
+		ck_assert(status == STATUS_OK || (status == STATUS_NO_MEMORY && !updater));
+		updater_destroy(updater);
+	}
+	for (long successes = 0; successes < 300; successes += 1 + successes / 10) {
+		struct updater *updater = create(options);
+		struct stream stream = {.draw = {12}, .now_ms = 1000};
+		status = STATUS_OK;
+		mem_fail_after(successes);
+		for (unsigned n = 0; n < 300 && !status; n++) {
+			struct event event = next_event(&stream);
+			status = updater_apply(updater, &event, &error);
+		}
+		mem_fail_after(-1);
+		ck_assert_msg(status == STATUS_NO_MEMORY, "after %ld: %s", successes, status_name(status));
+		updater_destroy(updater);
+	}
+}
+END_TEST
+
 START_TEST(bad_events_change_nothing)
 {
 	struct updater *a = create(small_options()), *b = create(small_options());
@@ -529,6 +560,7 @@ int main(void)
 	tcase_add_test(tcase, other_options);
 	tcase_add_test(tcase, erased_users_are_gone);
 	tcase_add_test(tcase, memory_may_fail_anywhere);
+	tcase_add_test(tcase, memory_may_fail_in_events);
 	tcase_add_test(tcase, bad_events_change_nothing);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
