@@ -3,6 +3,7 @@
 #include "ops/cli/settings.h"
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "ops/cli/cli.h"
 
 #include <math.h>
@@ -127,14 +128,42 @@ enum status settings_load(struct config *config, const char *file, char *const *
 	return status;
 }
 
+/* http://user:password@host: a password inside a URL is as secret as one of its own. From the colon to the
+ * last @, whatever the password is made of; rather too much is hidden than too little. NULL: nothing to
+ * hide, else the caller's (mem_free). *failed: no memory. */
+static char *without_password(const char *value, bool *failed)
+{
+	static const char mask[] = "********";
+	const char *user = value ? strstr(value, "://") : NULL;
+	const char *at = user ? strrchr(user, '@') : NULL;
+	const char *colon = at ? memchr(user + 3, ':', (size_t)(at - (user + 3))) : NULL;
+	size_t size;
+	char *hidden;
+
+	*failed = false;
+	if (!colon)
+		return NULL;
+	size = (size_t)(colon - value) + sizeof mask + strlen(at) + 1;
+	hidden = mem_alloc(size);
+	*failed = !hidden;
+	if (hidden)
+		snprintf(hidden, size, "%.*s:%s%s", (int)(colon - value), value, mask, at);
+	return hidden;
+}
+
 void settings_print(const struct config *config, bool json, FILE *out)
 {
 	struct config_entry entry;
+	char *hidden;
+	bool failed;
 
 	if (json)
 		putc('{', out);
 	for (size_t i = 0; i < config_entries(config); i++) {
 		config_entry_at(config, i, &entry);
+		hidden = without_password(entry.value, &failed);
+		if (hidden || failed)
+			entry.value = hidden;
 		if (json) {
 			fputs(i ? "," : "", out);
 			cli_json_string(out, entry.key, strlen(entry.key));
@@ -149,6 +178,7 @@ void settings_print(const struct config *config, bool json, FILE *out)
 		} else {
 			fprintf(out, "%-34s %-24s %s\n", entry.key, entry.value ? entry.value : "-", entry.origin);
 		}
+		mem_free(hidden);
 	}
 	if (json)
 		putc('}', out);
