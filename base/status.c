@@ -51,15 +51,22 @@ enum status error_prefix(struct error *error, const char *format, ...)
 {
 	char rest[ERROR_TEXT_BYTES];
 	va_list arguments;
-	int used;
+	size_t used, room;
 
 	if (!error)
 		return STATUS_INTERNAL;
 	memcpy(rest, error->text, sizeof rest);
 	va_start(arguments, format);
-	used = vsnprintf(error->text, sizeof error->text, format, arguments);
+	vsnprintf(error->text, sizeof error->text, format, arguments);
 	va_end(arguments);
-	if (used >= 0 && (size_t)used < sizeof error->text)
-		snprintf(error->text + used, sizeof error->text - (size_t)used, ": %s", rest);
+	used = strlen(error->text);
+	if (used + 2 < sizeof error->text) {
+		memcpy(error->text + used, ": ", 2);
+		used += 2;
+		room = sizeof error->text - 1 - used;
+		room = strnlen(rest, room);
+		memcpy(error->text + used, rest, room);
+		error->text[used + room] = '\0';
+	}
 	return error->status;
 }
