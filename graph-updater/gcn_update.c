@@ -71,6 +71,20 @@ static bool push(struct gcn *gcn, int s, uint32_t layer, uint32_t node, const in
 	return true;
 }
 
+/* The rows of a node that comes up soon: they lie anywhere. */
+static void prefetch_node(const struct gcn *gcn, const struct gcn_side *side, uint32_t layer, uint32_t node)
+{
+	const char *sums = (const char *)gcn_sums_of(side, layer, node);
+	const char *hidden = (const char *)gcn_hidden_of(side, layer, node);
+	size_t row_bytes = gcn->options.dimensions * sizeof(int16_t);
+
+	for (size_t byte = 0; byte < 2 * row_bytes; byte += 64)
+		__builtin_prefetch(sums + byte);
+	for (size_t byte = 0; byte < row_bytes; byte += 64)
+		__builtin_prefetch(hidden + byte, 1);
+	__builtin_prefetch(gcn_meta_of(side, node), 1);
+}
+
 static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 {
 	struct gcn_side *side = &gcn->sides[s];
@@ -87,6 +101,10 @@ static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 			return false;
 	}
 	memcpy(gcn_hidden_of(side, layer, node), gcn->fresh, gcn->options.dimensions * sizeof *gcn->fresh);
+	if (side->single == (int)layer) {
+		gcn_set_norm(side, node, fresh_square);
+		return true;
+	}
 	return !side->weights[layer] || mark_changed(side, node);
 }
 
@@ -100,6 +118,8 @@ enum status gcn_flush(struct gcn *gcn, struct error *error)
 			struct gcn_list *list = &side->frontier[layer];
 			for (size_t n = 0; n < list->count && room; n++) {
 				struct gcn_meta *meta = gcn_meta_of(side, list->nodes[n]);
+				if (n + 4 < list->count)
+					prefetch_node(gcn, side, layer, list->nodes[n + 4]);
 				meta->dirty &= (uint8_t)~(1u << layer);
 				if (meta->degree)       /* else it has lost its last edge, and is zero */
 					room = flush_node(gcn, s, layer, list->nodes[n]);
