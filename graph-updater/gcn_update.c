@@ -108,25 +108,44 @@ static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 	return !side->weights[layer] || mark_changed(side, node);
 }
 
+static bool flush_if_dirty(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
+{
+	struct gcn_meta *meta = gcn_meta_of(&gcn->sides[s], node);
+	bool dirty = meta->dirty >> layer & 1;
+
+	meta->dirty &= (uint8_t)~(1u << layer);
+	/* Without edges it has lost the last one, and is zero. */
+	return !dirty || !meta->degree || flush_node(gcn, s, layer, node);
+}
+
+/* All nodes of the frontier; where they are many, in the order of their rows, which is faster. */
+static bool flush_layer(struct gcn *gcn, int s, uint32_t layer)
+{
+	struct gcn_side *side = &gcn->sides[s];
+	struct gcn_list *list = &side->frontier[layer];
+	bool room = true;
+
+	if (list->count > chunks_rows(&side->meta) / 4) {
+		for (uint32_t node = 0; node < chunks_rows(&side->meta) && room; node++)
+			room = flush_if_dirty(gcn, s, layer, node);
+	} else {
+		for (size_t n = 0; n < list->count && room; n++) {
+			if (n + 4 < list->count)
+				prefetch_node(gcn, side, layer, list->nodes[n + 4]);
+			room = flush_if_dirty(gcn, s, layer, list->nodes[n]);
+		}
+	}
+	list->count = 0;
+	return room;
+}
+
 enum status gcn_flush(struct gcn *gcn, struct error *error)
 {
 	bool room = true;
 
-	for (uint32_t layer = 1; layer <= gcn->last_layer && room; layer++) {
-		for (int s = 0; s < GCN_SIDES && room; s++) {
-			struct gcn_side *side = &gcn->sides[s];
-			struct gcn_list *list = &side->frontier[layer];
-			for (size_t n = 0; n < list->count && room; n++) {
-				struct gcn_meta *meta = gcn_meta_of(side, list->nodes[n]);
-				if (n + 4 < list->count)
-					prefetch_node(gcn, side, layer, list->nodes[n + 4]);
-				meta->dirty &= (uint8_t)~(1u << layer);
-				if (meta->degree)       /* else it has lost its last edge, and is zero */
-					room = flush_node(gcn, s, layer, list->nodes[n]);
-			}
-			list->count = 0;
-		}
-	}
+	for (uint32_t layer = 1; layer <= gcn->last_layer && room; layer++)
+		for (int s = 0; s < GCN_SIDES && room; s++)
+			room = flush_layer(gcn, s, layer);
 	for (int s = 0; s < GCN_SIDES; s++) {
 		struct gcn_side *side = &gcn->sides[s];
 		for (size_t n = 0; n < side->changed.count; n++) {
