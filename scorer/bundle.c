@@ -14,8 +14,8 @@ enum { PATH_BYTES = 4096, JSON_BYTES_MAX = 1 << 20 };
 
 /* ---- exitpoll.json ---- */
 
-static const char *const bundle_keys[] = {"name", "model", "adapter", "heads", "template", "answers", "context",
-					  "policy", "trained_until", NULL};
+static const char *const bundle_keys[] = {"name",    "model",	"adapter", "heads",	    "template",
+					  "answers", "context", "policy",  "trained_until", NULL};
 static const char *const policy_keys[] = {"rule", "threshold", "window", "layers", NULL};
 
 static enum status check_keys(const char *file, json_t *object, const char *const *known, struct error *error)
@@ -31,8 +31,9 @@ static enum status check_keys(const char *file, json_t *object, const char *cons
 				nearest = known[i];
 		}
 		if (!found)
-			return error_set(error, STATUS_CONFIG, "%s: unknown key \"%.64s\"; did you mean \"%s\"?",
-					 file, key, nearest);
+			return error_set(error, STATUS_CONFIG,
+					 "%s: unknown key \"%.64s\"; did you mean \"%s\"?", file, key,
+					 nearest);
 	}
 	return STATUS_OK;
 }
@@ -56,7 +57,8 @@ static enum status join(const char *folder, const char *name, char out[PATH_BYTE
 	int size = name[0] == '/' ? snprintf(out, PATH_BYTES, "%s", name) :
 				    snprintf(out, PATH_BYTES, "%s/%s", folder, name);
 	if (size < 0 || size >= PATH_BYTES)
-		return error_set(error, STATUS_CONFIG, "%.64s: the path is longer than %d bytes", name, PATH_BYTES);
+		return error_set(error, STATUS_CONFIG, "%.64s: the path is longer than %d bytes", name,
+				 PATH_BYTES);
 	return STATUS_OK;
 }
 
@@ -65,8 +67,9 @@ static enum status read_json(const char *file, json_t **out, struct error *error
 	struct stat info;
 	json_error_t where;
 	if (stat(file, &info) == 0 && info.st_size > JSON_BYTES_MAX)
-		return error_set(error, STATUS_CORRUPT, "%s: %lld bytes; a bundle's description has at most %d",
-				 file, (long long)info.st_size, JSON_BYTES_MAX);
+		return error_set(error, STATUS_CORRUPT,
+				 "%s: %lld bytes; a bundle's description has at most %d", file,
+				 (long long)info.st_size, JSON_BYTES_MAX);
 	json_t *root = json_load_file(file, JSON_REJECT_DUPLICATES, &where);
 	if (!root)
 		return error_set(error, STATUS_CORRUPT, "%s: byte %d: %s", file, where.position, where.text);
@@ -86,7 +89,8 @@ static enum status read_answers(const char *file, json_t *root, struct bundle *b
 	const char *yes = json_string_value(json_array_get(answers, 0));
 	const char *no = json_string_value(json_array_get(answers, 1));
 	if (json_array_size(answers) != 2 || !yes || !no || !*yes || !*no)
-		return error_set(error, STATUS_CONFIG, "%s: \"answers\" must be two words, [\"Yes\", \"No\"]", file);
+		return error_set(error, STATUS_CONFIG,
+				 "%s: \"answers\" must be two words, [\"Yes\", \"No\"]", file);
 	bundle->yes = mem_copy_string(yes);
 	bundle->no = mem_copy_string(no);
 	if (!bundle->yes || !bundle->no)
@@ -98,8 +102,8 @@ static enum status read_layers(const char *file, json_t *layers, struct exit_pol
 			       struct error *error)
 {
 	if (!json_is_array(layers) || !json_array_size(layers) || json_array_size(layers) > EXIT_LAYERS_MAX)
-		return error_set(error, STATUS_CONFIG, "%s: \"layers\" must be a list of 1 to %d layers", file,
-				 EXIT_LAYERS_MAX);
+		return error_set(error, STATUS_CONFIG, "%s: \"layers\" must be a list of 1 to %d layers",
+				 file, EXIT_LAYERS_MAX);
 	policy->layers_count = (uint32_t)json_array_size(layers);
 	for (uint32_t i = 0; i < policy->layers_count; i++) {
 		json_t *layer = json_array_get(layers, i);
@@ -133,7 +137,8 @@ static enum status read_policy(const char *file, json_t *root, struct exit_polic
 		policy->threshold = json_number_value(threshold);
 	if (window && (!json_is_integer(window) || json_integer_value(window) < 1 ||
 		       json_integer_value(window) > EXIT_LAYERS_MAX))
-		return error_set(error, STATUS_CONFIG, "%s: \"window\" must be 1 to %d", file, EXIT_LAYERS_MAX);
+		return error_set(error, STATUS_CONFIG, "%s: \"window\" must be 1 to %d", file,
+				 EXIT_LAYERS_MAX);
 	if (window)
 		policy->window = (uint32_t)json_integer_value(window);
 	return layers ? read_layers(file, layers, policy, error) : STATUS_OK;
@@ -165,8 +170,10 @@ static enum status read_description(const char *folder, const char *file, struct
 		goto cleanup;
 	}
 	if (heads) {
-		status = error_set(error, STATUS_UNSUPPORTED, "%s: trained exit heads (\"heads\": \"%.64s\") are not "
-				   "supported by this version", file, heads);
+		status = error_set(error, STATUS_UNSUPPORTED,
+				   "%s: trained exit heads (\"heads\": \"%.64s\") are not "
+				   "supported by this version",
+				   file, heads);
 		goto cleanup;
 	}
 	json_t *context = json_object_get(root, "context");
@@ -216,7 +223,8 @@ static const char *template_for(const struct bundle *bundle)
 	const char *chat = tokenizer_chat_template(t), *name = model_get_config(bundle->model)->name;
 	if (tokenizer_special(t, "<|im_start|>") >= 0 && (!chat || strstr(chat, "<|im_start|>")))
 		return "chatml";
-	if (tokenizer_special(t, "<|start_header_id|>") >= 0 && (!chat || strstr(chat, "<|start_header_id|>")))
+	if (tokenizer_special(t, "<|start_header_id|>") >= 0 &&
+	    (!chat || strstr(chat, "<|start_header_id|>")))
 		return "llama3";
 	if ((chat && strstr(chat, "USER:")) || strstr(name, "vicuna") || strstr(bundle->name, "vicuna"))
 		return "vicuna";
@@ -304,7 +312,8 @@ static enum status make_id(struct bundle *bundle, struct error *error)
 enum status bundle_open(const struct scorer_options *options, struct bundle **out, struct error *error)
 {
 	if (!options->model || !*options->model)
-		return error_set(error, STATUS_CONFIG, "no model: give --model a bundle folder, a model folder or a "
+		return error_set(error, STATUS_CONFIG,
+				 "no model: give --model a bundle folder, a model folder or a "
 				 "GGUF file (or set scorer.backend=stub)");
 	enum status status = STATUS_OK;
 	char file[PATH_BYTES];
@@ -324,7 +333,8 @@ enum status bundle_open(const struct scorer_options *options, struct bundle **ou
 		status = join(".", options->model, paths->model, error);
 	if (status)
 		goto cleanup;
-	if ((status = model_open(paths->model, paths->adapter[0] ? paths->adapter : NULL, &bundle->model, error)) ||
+	if ((status = model_open(paths->model, paths->adapter[0] ? paths->adapter : NULL, &bundle->model,
+				 error)) ||
 	    (status = tokenizer_open(paths->model, &bundle->tokenizer, error)))
 		goto cleanup;
 	const struct model_config *config = model_get_config(bundle->model);
@@ -334,9 +344,11 @@ enum status bundle_open(const struct scorer_options *options, struct bundle **ou
 		goto cleanup;
 	}
 	if (tokenizer_vocabulary(bundle->tokenizer) > config->vocabulary) {
-		status = error_set(error, STATUS_UNSUPPORTED, "%s: the tokenizer has %u ids, the model %u rows; they "
-				   "do not belong together", paths->model, tokenizer_vocabulary(bundle->tokenizer),
-				   config->vocabulary);
+		status =
+		    error_set(error, STATUS_UNSUPPORTED,
+			      "%s: the tokenizer has %u ids, the model %u rows; they "
+			      "do not belong together",
+			      paths->model, tokenizer_vocabulary(bundle->tokenizer), config->vocabulary);
 		goto cleanup;
 	}
 	const char *wording = options->template_name ? options->template_name :
@@ -345,8 +357,9 @@ enum status bundle_open(const struct scorer_options *options, struct bundle **ou
 	    (status = override_policy(options, bundle, error)))
 		goto cleanup;
 	if (bundle->context > config->positions_max) {
-		status = error_set(error, STATUS_CONFIG, "%s: \"context\" %u is more than the model's %u positions",
-				   file, bundle->context, config->positions_max);
+		status = error_set(error, STATUS_CONFIG,
+				   "%s: \"context\" %u is more than the model's %u positions", file,
+				   bundle->context, config->positions_max);
 		goto cleanup;
 	}
 	if (!bundle->context)

@@ -108,7 +108,8 @@ static enum status prepare_layer(struct backend *b, uint32_t layer, struct error
 	w->mlp_norm = mem_alloc_array(c->hidden_size, sizeof(float));
 	if (!w->attention_norm || !w->mlp_norm)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the norms of layer %u", layer);
-	if ((status = read_vector(b, MODEL_ATTENTION_NORM, layer, c->hidden_size, w->attention_norm, error)) ||
+	if ((status =
+		 read_vector(b, MODEL_ATTENTION_NORM, layer, c->hidden_size, w->attention_norm, error)) ||
 	    (status = read_vector(b, MODEL_MLP_NORM, layer, c->hidden_size, w->mlp_norm, error)))
 		return status;
 	if (!c->qkv_bias)
@@ -154,7 +155,8 @@ static void load_layer(void *context, uint32_t layer, uint32_t thread)
 	pack_matrix(loading, layer, thread, MODEL_V, b->kv, b->kv, &w->kv);
 	pack_matrix(loading, layer, thread, MODEL_O, c->hidden_size, 0, &w->o);
 	pack_matrix(loading, layer, thread, MODEL_GATE, c->intermediate_size, 0, &w->gate_up);
-	pack_matrix(loading, layer, thread, MODEL_UP, c->intermediate_size, c->intermediate_size, &w->gate_up);
+	pack_matrix(loading, layer, thread, MODEL_UP, c->intermediate_size, c->intermediate_size,
+		    &w->gate_up);
 	pack_matrix(loading, layer, thread, MODEL_DOWN, c->hidden_size, 0, &w->down);
 }
 
@@ -293,8 +295,9 @@ static enum status embed(struct backend *b, const struct batch *batch, struct er
 {
 	size_t width = b->model.config.hidden_size;
 	for (uint32_t row = 0; row < batch->rows; row++) {
-		enum status status = b->model.read(b->model.context, MODEL_EMBEDDING, 0,
-						   (uint32_t)batch->ids[row], 1, b->hidden + row * width, error);
+		enum status status =
+		    b->model.read(b->model.context, MODEL_EMBEDDING, 0, (uint32_t)batch->ids[row], 1,
+				  b->hidden + row * width, error);
 		if (status)
 			return status;
 	}
@@ -356,8 +359,8 @@ static void keys_values_tile(void *context, uint32_t index, uint32_t thread)
 		const struct batch_segment *segment = &batch->segments[batch->row_segment[row]];
 		float *key = buffers->wide + (size_t)(row - begin) * b->wide;
 		rotate(b, b->shape.kv_heads, batch->positions[row], key);
-		attention_store(&b->shape, &b->store, segment->first_slot + row - segment->first_row, row, key,
-				key + b->kv);
+		attention_store(&b->shape, &b->store, segment->first_slot + row - segment->first_row, row,
+				key, key + b->kv);
 	}
 }
 
@@ -403,9 +406,10 @@ static void finish_tile(void *context, uint32_t index, uint32_t thread)
 	for (uint32_t i = 0; i < count; i++)
 		rotate(b, c->heads, b->batch->positions[rows[i]], buffers->wide + (size_t)i * b->wide);
 	attention_rows(&b->shape, b->kernels, &b->instruction[b->layer], &b->store, b->batch, rows, count,
-		       buffers->wide, b->wide, buffers->mixed, pad_columns(b->query), b->options.positions_max,
-		       buffers->attention);
-	packed_multiply(&w->o, b->kernels, count, buffers->mixed, pad_columns(b->query), buffers->out, padded);
+		       buffers->wide, b->wide, buffers->mixed, pad_columns(b->query),
+		       b->options.positions_max, buffers->attention);
+	packed_multiply(&w->o, b->kernels, count, buffers->mixed, pad_columns(b->query), buffers->out,
+			padded);
 	add_residual(b, rows, count, buffers->out);
 
 	norm_rows(b, rows, count, w->mlp_norm, buffers->normed);
@@ -430,8 +434,8 @@ static void read_rows(struct backend *b, const struct readout *readout, const ui
 {
 	size_t width = b->model.config.hidden_size;
 	for (uint32_t i = 0; i < count; i++)
-		readout_row(readout, (uint32_t)width, b->model.config.rms_norm_eps, b->hidden + rows[i] * width,
-			    z + (size_t)i * readout->count);
+		readout_row(readout, (uint32_t)width, b->model.config.rms_norm_eps,
+			    b->hidden + rows[i] * width, z + (size_t)i * readout->count);
 }
 
 static void gather(struct backend *b, const uint32_t *kept, uint32_t count)

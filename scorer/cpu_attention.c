@@ -137,8 +137,8 @@ void attention_rows(const struct attention_shape *shape, const struct kernels *k
 			tokens++;
 		struct stretch stretches[3];
 		uint32_t seen = batch->positions[rows[begin + tokens - 1]] + 1;
-		uint32_t stretches_count = stretches_of(batch, instruction, store, &batch->segments[index], seen,
-							stretches);
+		uint32_t stretches_count =
+		    stretches_of(batch, instruction, store, &batch->segments[index], seen, stretches);
 		for (uint32_t head = 0, heads; head < shape->heads; head += heads) {
 			uint32_t left = group - head % group;
 			heads = left < heads_at_once ? left : heads_at_once;
@@ -147,15 +147,17 @@ void attention_rows(const struct attention_shape *shape, const struct kernels *k
 				for (uint32_t h = 0; h < heads; h++, tile_rows++) {
 					positions[tile_rows] = batch->positions[rows[begin + t]];
 					memcpy(tile_query + tile_rows * padded,
-					       query + (begin + t) * query_stride + (size_t)(head + h) * head_size,
+					       query + (begin + t) * query_stride +
+						   (size_t)(head + h) * head_size,
 					       head_size * sizeof(float));
 				}
-			attend_tile(shape, kernels, stretches, stretches_count, head / group, tile_rows, positions,
-				    tile_query, scores, stride, tile_mixed);
+			attend_tile(shape, kernels, stretches, stretches_count, head / group, tile_rows,
+				    positions, tile_query, scores, stride, tile_mixed);
 			tile_rows = 0;
 			for (uint32_t t = 0; t < tokens; t++)
 				for (uint32_t h = 0; h < heads; h++, tile_rows++)
-					memcpy(mixed + (begin + t) * mixed_stride + (size_t)(head + h) * head_size,
+					memcpy(mixed + (begin + t) * mixed_stride +
+						   (size_t)(head + h) * head_size,
 					       tile_mixed + tile_rows * padded, head_size * sizeof(float));
 		}
 	}

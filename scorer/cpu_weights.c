@@ -20,7 +20,8 @@ enum status packed_create(uint32_t inputs, uint32_t outputs, struct packed *out,
 	if (mem_multiply(inputs, padded, &count) && mem_multiply(count, sizeof(float), &bytes))
 		values = mem_alloc_aligned(64, bytes);
 	if (!values)
-		return error_set(error, STATUS_NO_MEMORY, "no memory for a matrix of %u x %u", outputs, inputs);
+		return error_set(error, STATUS_NO_MEMORY, "no memory for a matrix of %u x %u", outputs,
+				 inputs);
 	if (padded > outputs)           /* only the last panel has outputs that nobody puts there */
 		for (uint32_t begin = 0; begin < inputs; begin += PACK_DEPTH) {
 			uint32_t depth = inputs - begin < PACK_DEPTH ? inputs - begin : PACK_DEPTH;

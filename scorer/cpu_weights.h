@@ -2,7 +2,11 @@
  *
  * W[N, K] (rows are outputs) becomes chunks of at most PACK_DEPTH inputs, in each chunk panels of 16
  * outputs, in each panel one line of 16 floats per input: a panel of a chunk fits the first-level cache
- * and everything is read forwards. Outputs past N are zero. Immutable once packed; any thread. */
+ * and everything is read forwards. Outputs past N are zero. Immutable once packed; any thread.
+ *
+ * Why not a library: without AVX-512, oneDNN 2.6.3 gives a row other bits for every height of the batch
+ * (all 52 heights tried differed from 512 rows), which fixed tiles would pay for with padding; this is as
+ * fast (tests/bench/scorer/bench_engine.c) and knows no tiles. */
 #ifndef EXITPOLL_SCORER_CPU_WEIGHTS_H
 #define EXITPOLL_SCORER_CPU_WEIGHTS_H
 

@@ -45,14 +45,16 @@ enum status engine_open_backend(const struct scorer_options *options, const stru
 	else if (strcmp(name, "reference") == 0)
 		*table = &backend_reference;
 	else
-		return error_set(error, STATUS_CONFIG, "scorer.backend \"%.64s\": want auto, cpu, reference or stub",
-				 name);
+		return error_set(error, STATUS_CONFIG,
+				 "scorer.backend \"%.64s\": want auto, cpu, reference or stub", name);
 	if (strcmp(precision, "auto") && strcmp(precision, "fp32") && strcmp(precision, "bf16"))
 		return error_set(error, STATUS_CONFIG, "scorer.precision \"%.64s\": want auto, fp32 or bf16",
 				 precision);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	backend_options->precision = precision;
-	backend_options->threads = options->threads ? (uint32_t)options->threads : cores > 0 ? (uint32_t)cores : 1;
+	backend_options->threads = options->threads ? (uint32_t)options->threads
+				   : cores > 0	    ? (uint32_t)cores
+						    : 1;
 	struct model_view view = model_view_of(model);
 	return (*table)->create(&view, backend_options, out, error);
 }
@@ -96,12 +98,14 @@ enum status engine_create(const struct scorer_options *options, struct engine **
 	struct prompt_ids instruction = prompt_instruction(e->prompt);
 	size_t wanted = options->batch_tokens_max ? options->batch_tokens_max : 2048;
 	if (wanted > 1 << 20) {
-		status = error_set(error, STATUS_CONFIG, "scorer.batch_tokens_max %zu: at most %d", wanted, 1 << 20);
+		status = error_set(error, STATUS_CONFIG, "scorer.batch_tokens_max %zu: at most %d", wanted,
+				   1 << 20);
 		goto cleanup;
 	}
 	e->batch_tokens_max = (uint32_t)wanted;
 	e->deadlines = options->deadlines;
-	uint32_t rows_max = e->batch_tokens_max > e->bundle->context ? e->batch_tokens_max : e->bundle->context;
+	uint32_t rows_max =
+	    e->batch_tokens_max > e->bundle->context ? e->batch_tokens_max : e->bundle->context;
 	if ((status = batch_create(rows_max, &e->batch, error)))
 		goto cleanup;
 	struct backend_options backend_options = {
@@ -121,7 +125,8 @@ enum status engine_create(const struct scorer_options *options, struct engine **
 		.segments_max = e->batch->segments_max,
 	};
 	if ((status = forward_create(&forward_options, &e->forward, error)) ||
-	    (status = forward_keep_instruction(e->forward, e->batch, instruction.ids, instruction.count, error)))
+	    (status =
+		 forward_keep_instruction(e->forward, e->batch, instruction.ids, instruction.count, error)))
 		goto cleanup;
 	*out = e;
 	return STATUS_OK;
@@ -235,7 +240,8 @@ static enum status score_request(struct engine *e, const struct scoring_request 
 		if (!in_batch)
 			batch_add_prefix(e->batch, user.ids, user.count);
 		in_batch = true;
-		batch_add_suffix(e->batch, suffix.ids, suffix.count, tag_of(index, c), deadline_of(e, request));
+		batch_add_suffix(e->batch, suffix.ids, suffix.count, tag_of(index, c),
+				 deadline_of(e, request));
 	}
 	e->stats.prompt_ns += (uint64_t)(clock_steady_ns() - begin_ns);
 	if (truncated) {

@@ -77,7 +77,8 @@ static bool settled_by_patience(const struct exit_policy *policy, const float *p
 	for (size_t i = count; i-- > 1 && (p[i] > .5f) == (p[i - 1] > .5f);)
 		unchanged++;
 	bool settled = unchanged >= policy->window;
-	out->why = settled ? "leaves: the answer has not changed for long enough" : "stays: patience not used up";
+	out->why =
+	    settled ? "leaves: the answer has not changed for long enough" : "stays: patience not used up";
 	return settled;
 }
 
@@ -170,14 +171,15 @@ enum status exit_layers_parse(const char *text, uint32_t model_layers, struct ex
 		    count == EXIT_LAYERS_MAX)
 			return error_set(error, STATUS_CONFIG,
 					 "exit.layers \"%.64s\": want ascending layers from 1 to %u, "
-					 "separated by commas, at most %d", text, model_layers, EXIT_LAYERS_MAX);
+					 "separated by commas, at most %d",
+					 text, model_layers, EXIT_LAYERS_MAX);
 		layers[count++] = (uint32_t)layer;
 		if (!*end)
 			break;
 		rest = end;
 		if (*rest != ',')
-			return error_set(error, STATUS_CONFIG, "exit.layers \"%.64s\": \"%.8s\" is not a comma",
-					 text, rest);
+			return error_set(error, STATUS_CONFIG,
+					 "exit.layers \"%.64s\": \"%.8s\" is not a comma", text, rest);
 	}
 	memcpy(policy->layers, layers, count * sizeof layers[0]);
 	policy->layers_count = count;
@@ -192,11 +194,13 @@ enum status exit_policy_check(const struct exit_policy *policy, uint32_t model_l
 				 "exit.threshold %g: a difference of probabilities, want 0 to 1", threshold);
 	if (policy->rule == EXIT_CONFIDENCE && !(threshold >= .5 && threshold <= 1))
 		return error_set(error, STATUS_CONFIG,
-				 "exit.threshold %g: the larger of two probabilities, want .5 to 1", threshold);
+				 "exit.threshold %g: the larger of two probabilities, want .5 to 1",
+				 threshold);
 	if (policy->rule == EXIT_FIXED && !isnan(threshold) &&
 	    !(threshold >= 1 && threshold <= model_layers && threshold == floor(threshold)))
-		return error_set(error, STATUS_CONFIG, "exit.threshold %g: for exit.rule fixed a layer, 1 to %u",
-				 threshold, model_layers);
+		return error_set(error, STATUS_CONFIG,
+				 "exit.threshold %g: for exit.rule fixed a layer, 1 to %u", threshold,
+				 model_layers);
 	if (policy->window < 1 || policy->window > EXIT_LAYERS_MAX)
 		return error_set(error, STATUS_CONFIG, "exit.window %u: want 1 to %d", policy->window,
 				 EXIT_LAYERS_MAX);
@@ -208,8 +212,8 @@ enum status exit_policy_check(const struct exit_policy *policy, uint32_t model_l
 		if (policy->layers[i] < 1 || policy->layers[i] > model_layers ||
 		    (i && policy->layers[i] <= policy->layers[i - 1]))
 			return error_set(error, STATUS_CONFIG,
-					 "exit layer %u: want ascending layers from 1 to %u", policy->layers[i],
-					 model_layers);
+					 "exit layer %u: want ascending layers from 1 to %u",
+					 policy->layers[i], model_layers);
 	return STATUS_OK;
 }
 

@@ -143,8 +143,10 @@ static enum status decide(struct forward *f, const struct batch *batch, uint32_t
 		const struct batch_segment *suffix = &batch->segments[f->suffixes[i]];
 		float *history = f->history + (size_t)suffix->ordinal * f->exits;
 		if (!isfinite(f->z[i]))
-			return error_set(error, STATUS_INTERNAL, "the model gave %g at layer %u; its weights or "
-					 "their scale are unusable in this precision", (double)f->z[i], layer);
+			return error_set(error, STATUS_INTERNAL,
+					 "the model gave %g at layer %u; its weights or "
+					 "their scale are unusable in this precision",
+					 (double)f->z[i], layer);
 		history[exit] = probability(f->z[i]);
 		struct exit_decision decision = exit_decide(&f->options.policy, history, exit + 1, layer,
 							    exit + 1 == f->exits);

@@ -103,7 +103,8 @@ static struct text_view action_value(struct prompt *p, bool space, const struct 
 	const char *word = words[(unsigned)entry->kind < INTERACTION_KINDS ? entry->kind : KIND_VIEW];
 	int size = snprintf(p->value, sizeof p->value, "%s%s", space ? " " : "", word);
 	if (entry->has_rating)
-		size += snprintf(p->value + size, sizeof p->value - (size_t)size, " %.4g", (double)entry->rating);
+		size += snprintf(p->value + size, sizeof p->value - (size_t)size, " %.4g",
+				 (double)entry->rating);
 	return (struct text_view){p->value, (size_t)size};
 }
 
@@ -374,18 +375,20 @@ enum status prompt_candidate(struct prompt *p, const struct scoring_request *req
 
 /* ---- creation ---- */
 
-static enum status encode(struct prompt *p, struct tokenizer_scratch *scratch, struct text_view text, int flags,
-			  int32_t *ids, uint32_t ids_max, uint32_t *count, struct error *error)
+static enum status encode(struct prompt *p, struct tokenizer_scratch *scratch, struct text_view text,
+			  int flags, int32_t *ids, uint32_t ids_max, uint32_t *count, struct error *error)
 {
 	size_t found = 0;
-	enum status status = tokenizer_encode(p->tokenizer, scratch, text, flags, ids, ids_max, &found, error);
+	enum status status =
+	    tokenizer_encode(p->tokenizer, scratch, text, flags, ids, ids_max, &found, error);
 	if (!status)
 		*count = (uint32_t)found;
 	return status;
 }
 
-static enum status compile(struct prompt *p, const struct template *wording, struct tokenizer_scratch *scratch,
-			   int32_t *ids, uint32_t ids_max, struct error *error)
+static enum status compile(struct prompt *p, const struct template *wording,
+			   struct tokenizer_scratch *scratch, int32_t *ids, uint32_t ids_max,
+			   struct error *error)
 {
 	uint32_t used = 0;
 	for (int s = 0; s < SECTIONS; s++) {
@@ -403,9 +406,10 @@ static enum status compile(struct prompt *p, const struct template *wording, str
 			}
 			uint32_t count = 0;
 			int flags = TOKENIZER_PARSE_SPECIAL | (begins ? 0 : TOKENIZER_CONTINUES);
-			enum status status = from->literal.size ?
-				encode(p, scratch, from->literal, flags, ids + used, ids_max - used, &count, error) :
-				STATUS_OK;
+			enum status status = from->literal.size
+						 ? encode(p, scratch, from->literal, flags, ids + used,
+							  ids_max - used, &count, error)
+						 : STATUS_OK;
 			if (status)
 				return error_prefix(error, "template %s", wording->name);
 			part->count += count;
@@ -427,7 +431,8 @@ static enum status find_answers(struct prompt *p, struct text_view yes, struct t
 	int32_t *out[2] = {&p->yes, &p->no};
 	for (int w = 0; w < 2; w++) {
 		uint32_t count;
-		enum status status = encode(p, scratch, words[w], TOKENIZER_CONTINUES, ids, 512, &count, error);
+		enum status status =
+		    encode(p, scratch, words[w], TOKENIZER_CONTINUES, ids, 512, &count, error);
 		if (status)
 			return error_prefix(error, "answer word \"%.*s\"", TEXT_ARGS(text_cut(words[w], 64)));
 		if (!count)
@@ -436,9 +441,10 @@ static enum status find_answers(struct prompt *p, struct text_view yes, struct t
 		*out[w] = ids[0];
 	}
 	if (p->yes == p->no)
-		return error_set(error, STATUS_CONFIG, "the answer words \"%.*s\" and \"%.*s\" begin with the same "
-				 "token (%d); choose others", TEXT_ARGS(text_cut(yes, 64)),
-				 TEXT_ARGS(text_cut(no, 64)), p->yes);
+		return error_set(error, STATUS_CONFIG,
+				 "the answer words \"%.*s\" and \"%.*s\" begin with the same "
+				 "token (%d); choose others",
+				 TEXT_ARGS(text_cut(yes, 64)), TEXT_ARGS(text_cut(no, 64)), p->yes);
 	return STATUS_OK;
 }
 
@@ -459,10 +465,13 @@ static enum status check_room(const struct prompt *p, struct error *error)
 		}
 	tokens += (shown ? shown : 1) * PROMPT_TITLE_TOKENS_MIN;
 	if (!suffix)
-		return error_set(error, STATUS_CONFIG, "the template's [candidate] and [answer] have no text");
+		return error_set(error, STATUS_CONFIG,
+				 "the template's [candidate] and [answer] have no text");
 	if (tokens > p->positions_max)
-		return error_set(error, STATUS_CONFIG, "the template needs %u tokens without any history, the "
-				 "context has %u; shorten its [instruction]", tokens, p->positions_max);
+		return error_set(error, STATUS_CONFIG,
+				 "the template needs %u tokens without any history, the "
+				 "context has %u; shorten its [instruction]",
+				 tokens, p->positions_max);
 	return STATUS_OK;
 }
 

@@ -49,13 +49,15 @@ static enum status load_layer(const struct model_view *model, uint32_t layer, st
 {
 	const struct model_config *c = &model->config;
 	size_t q_rows = (size_t)c->heads * c->head_size, kv_rows = (size_t)c->kv_heads * c->head_size;
-	if (!(w->attention_norm = read_tensor(model, MODEL_ATTENTION_NORM, layer, c->hidden_size, 1, error)) ||
+	if (!(w->attention_norm =
+		  read_tensor(model, MODEL_ATTENTION_NORM, layer, c->hidden_size, 1, error)) ||
 	    !(w->q = read_tensor(model, MODEL_Q, layer, q_rows, c->hidden_size, error)) ||
 	    !(w->k = read_tensor(model, MODEL_K, layer, kv_rows, c->hidden_size, error)) ||
 	    !(w->v = read_tensor(model, MODEL_V, layer, kv_rows, c->hidden_size, error)) ||
 	    !(w->o = read_tensor(model, MODEL_O, layer, c->hidden_size, q_rows, error)) ||
 	    !(w->mlp_norm = read_tensor(model, MODEL_MLP_NORM, layer, c->hidden_size, 1, error)) ||
-	    !(w->gate = read_tensor(model, MODEL_GATE, layer, c->intermediate_size, c->hidden_size, error)) ||
+	    !(w->gate =
+		  read_tensor(model, MODEL_GATE, layer, c->intermediate_size, c->hidden_size, error)) ||
 	    !(w->up = read_tensor(model, MODEL_UP, layer, c->intermediate_size, c->hidden_size, error)) ||
 	    !(w->down = read_tensor(model, MODEL_DOWN, layer, c->hidden_size, c->intermediate_size, error)))
 		return error->status;
@@ -183,7 +185,8 @@ static void multiply(size_t rows, size_t columns, const float *weights, const fl
 static void rotate(const struct backend *b, uint32_t heads, uint32_t position, double *x)
 {
 	uint32_t half = b->model.config.head_size / 2;
-	const float *cosine = b->cosines + (size_t)position * half, *sine = b->sines + (size_t)position * half;
+	const float *cosine = b->cosines + (size_t)position * half,
+		    *sine = b->sines + (size_t)position * half;
 	for (uint32_t h = 0; h < heads; h++, x += 2 * half)
 		for (uint32_t i = 0; i < half; i++) {
 			double first = x[i], second = x[i + half];
@@ -244,7 +247,8 @@ static void attend(struct backend *b, uint32_t layer, const struct batch *batch,
 		for (size_t i = 0; i < H; i++)
 			mixed[i] = 0;
 		for (uint32_t p = 0; p < count; p++) {
-			const double *value = at_position(batch, segment, p, kept_values, b->values, kv) + offset;
+			const double *value =
+			    at_position(batch, segment, p, kept_values, b->values, kv) + offset;
 			double weight = exp(b->scores[p] - max);
 			sum += weight;
 			for (size_t i = 0; i < H; i++)
@@ -275,7 +279,8 @@ static void finish(struct backend *b, uint32_t layer, const struct batch *batch,
 		rms_norm(c->hidden_size, x, w->mlp_norm, c->rms_norm_eps, b->normed);
 		for (uint32_t f = 0; f < c->intermediate_size; f++) {
 			double gate, up;
-			multiply(1, c->hidden_size, w->gate + (size_t)f * c->hidden_size, NULL, b->normed, &gate);
+			multiply(1, c->hidden_size, w->gate + (size_t)f * c->hidden_size, NULL, b->normed,
+				 &gate);
 			multiply(1, c->hidden_size, w->up + (size_t)f * c->hidden_size, NULL, b->normed, &up);
 			b->gate[f] = gate / (1 + exp(-gate)) * up;
 		}
@@ -297,8 +302,8 @@ static void read_rows(struct backend *b, const struct readout *readout, const ui
 {
 	for (uint32_t r = 0; r < count; r++) {
 		copy_hidden(b, rows[r], b->readout_row);
-		readout_row(readout, b->model.config.hidden_size, b->model.config.rms_norm_eps, b->readout_row,
-			    z + (size_t)r * readout->count);
+		readout_row(readout, b->model.config.hidden_size, b->model.config.rms_norm_eps,
+			    b->readout_row, z + (size_t)r * readout->count);
 	}
 }
 

@@ -21,14 +21,14 @@ struct score_prompt {
 	int32_t *ids;                   /* [tokens_max] */
 };
 
-static enum status first_token(struct score_prompt *s, const char *given, const struct template_section *section,
-			       int32_t *out, struct error *error)
+static enum status first_token(struct score_prompt *s, const char *given,
+			       const struct template_section *section, int32_t *out, struct error *error)
 {
 	struct text_view word = given ? text_of(given) : section->parts[0].literal;
 	int32_t ids[256];
 	size_t count = 0;
-	enum status status = tokenizer_encode(s->bundle->tokenizer, s->scratch, word, TOKENIZER_CONTINUES, ids, 256,
-					      &count, error);
+	enum status status = tokenizer_encode(s->bundle->tokenizer, s->scratch, word, TOKENIZER_CONTINUES,
+					      ids, 256, &count, error);
 	if (status)
 		return error_prefix(error, "answer word \"%.*s\"", TEXT_ARGS(text_cut(word, 64)));
 	if (!count)
@@ -47,8 +47,8 @@ static enum status find_answers(struct score_prompt *s, const char *yes, const c
 	    (status = first_token(s, no, &wording->sections[SECTION_NO], &s->no, error)))
 		return status;
 	if (s->yes == s->no)
-		return error_set(error, STATUS_CONFIG, "the answer words begin with the same token (%d); choose others",
-				 s->yes);
+		return error_set(error, STATUS_CONFIG,
+				 "the answer words begin with the same token (%d); choose others", s->yes);
 	return STATUS_OK;
 }
 
@@ -60,7 +60,8 @@ enum status score_prompt_open(const struct scorer_options *options, const char *
 		return error_set(error, STATUS_NO_MEMORY, "no memory to score a prompt");
 	enum status status;
 	if (options->backend && strcmp(options->backend, "stub") == 0) {
-		status = error_set(error, STATUS_CONFIG, "a raw prompt needs a model; scorer.backend is stub");
+		status =
+		    error_set(error, STATUS_CONFIG, "a raw prompt needs a model; scorer.backend is stub");
 		goto cleanup;
 	}
 	if ((status = bundle_open(options, &s->bundle, error)))
@@ -75,7 +76,8 @@ enum status score_prompt_open(const struct scorer_options *options, const char *
 	s->rows = mem_alloc_array(s->tokens_max, sizeof *s->rows);
 	s->ids = mem_alloc_array(s->tokens_max, sizeof *s->ids);
 	if (!s->scratch || !s->vectors || !s->rows || !s->ids) {
-		status = error_set(error, STATUS_NO_MEMORY, "no memory for a prompt of %u tokens", s->tokens_max);
+		status = error_set(error, STATUS_NO_MEMORY, "no memory for a prompt of %u tokens",
+				   s->tokens_max);
 		goto cleanup;
 	}
 	for (uint32_t i = 0; i < s->tokens_max; i++)
@@ -149,13 +151,13 @@ enum status score_prompt_ids(struct score_prompt *s, const int32_t *ids, uint32_
 			     struct score_prompt_result *out, struct error *error)
 {
 	if (!count || count > s->tokens_max)
-		return error_set(error, STATUS_LIMIT, "the prompt has %u tokens; this model takes 1 to %u", count,
-				 s->tokens_max);
+		return error_set(error, STATUS_LIMIT, "the prompt has %u tokens; this model takes 1 to %u",
+				 count, s->tokens_max);
 	uint32_t vocabulary = model_get_config(s->bundle->model)->vocabulary;
 	for (uint32_t i = 0; i < count; i++)
 		if (ids[i] < 0 || (uint32_t)ids[i] >= vocabulary)
-			return error_set(error, STATUS_LIMIT, "token id %d at %u; the model has %u", ids[i], i,
-					 vocabulary);
+			return error_set(error, STATUS_LIMIT, "token id %d at %u; the model has %u", ids[i],
+					 i, vocabulary);
 	*out = (struct score_prompt_result){
 		.tokens = count, .layers_count = s->layers, .yes_id = s->yes, .no_id = s->no,
 	};
@@ -173,8 +175,8 @@ enum status score_prompt_ids(struct score_prompt *s, const int32_t *ids, uint32_
 		s->table->finish(s->backend, layer, s->batch, s->rows, count);
 		s->table->read(s->backend, &readout, &last, 1, z);
 		if (!isfinite(z[0]) || !isfinite(z[1]))
-			return error_set(error, STATUS_INTERNAL, "the model gave %g, %g after layer %u", (double)z[0],
-					 (double)z[1], layer + 1);
+			return error_set(error, STATUS_INTERNAL, "the model gave %g, %g after layer %u",
+					 (double)z[0], (double)z[1], layer + 1);
 		out->layers[layer] = (struct score_prompt_layer){
 			.yes = z[0], .no = z[1], .p = softmax_of_two(z[0], z[1]),
 		};
@@ -188,8 +190,8 @@ enum status score_prompt_text(struct score_prompt *s, struct text_view text, boo
 {
 	size_t count = 0;
 	enum status status = tokenizer_encode(s->bundle->tokenizer, s->scratch, text,
-					      parse_special ? TOKENIZER_PARSE_SPECIAL : TOKENIZER_PLAIN, s->ids,
-					      s->tokens_max, &count, error);
+					      parse_special ? TOKENIZER_PARSE_SPECIAL : TOKENIZER_PLAIN,
+					      s->ids, s->tokens_max, &count, error);
 	if (status)
 		return error_prefix(error, "prompt");
 	return score_prompt_ids(s, s->ids, (uint32_t)count, out, error);

@@ -55,8 +55,10 @@ static enum status find_placeholder(const char *file, int section, struct text_v
 			nearest = placeholder_names[p];
 	}
 	if (!nearest)
-		return error_set(error, STATUS_CONFIG, "template %s: section [%s] takes no placeholders, it has "
-				 "{%s}; write {{ for a brace", file, section_names[section], given);
+		return error_set(error, STATUS_CONFIG,
+				 "template %s: section [%s] takes no placeholders, it has "
+				 "{%s}; write {{ for a brace",
+				 file, section_names[section], given);
 	return error_set(error, STATUS_CONFIG, "template %s: section [%s] knows no {%s}; did you mean {%s}?",
 			 file, section_names[section], given, nearest);
 }
@@ -77,8 +79,10 @@ static enum status parse_section(const char *file, int kind, struct text_view bo
 		}
 		const char *end = c == '{' ? memchr(body.bytes + i, '}', body.size - i) : NULL;
 		if (!end)
-			return error_set(error, STATUS_CONFIG, "template %s: section [%s] has a single %c; write "
-					 "%c%c for a brace", file, section_names[kind], c, c, c);
+			return error_set(error, STATUS_CONFIG,
+					 "template %s: section [%s] has a single %c; write "
+					 "%c%c for a brace",
+					 file, section_names[kind], c, c, c);
 		struct text_view name = {body.bytes + i + 1, (size_t)(end - body.bytes) - i - 1};
 		enum status status = find_placeholder(file, kind, name, &part.placeholder, error);
 		if (status)
@@ -147,12 +151,13 @@ static enum status parse(struct template *t, struct error *error)
 		bool header = is_header(line, &name);
 		more = end != NULL;
 		if ((header || !more) && current >= 0) {
-			/* The break before the next header, or at the end of the file, is not the section's. */
+			/* The break before the next header, or at the end of the file, is not the
+			 * section's. */
 			size_t size = (size_t)((header ? at : line.bytes + line.size) - body);
 			if (size && body[size - 1] == '\n')
 				size--;
-			enum status status = parse_section(t->name, current, (struct text_view){body, size}, &write,
-							   &t->sections[current], error);
+			enum status status = parse_section(t->name, current, (struct text_view){body, size},
+							   &write, &t->sections[current], error);
 			if (status)
 				return status;
 		}
@@ -161,27 +166,30 @@ static enum status parse(struct template *t, struct error *error)
 			if (status)
 				return status;
 			if (given[current])
-				return error_set(error, STATUS_CONFIG, "template %s: section [%s] is given twice",
-						 t->name, section_names[current]);
+				return error_set(error, STATUS_CONFIG,
+						 "template %s: section [%s] is given twice", t->name,
+						 section_names[current]);
 			given[current] = true;
 			body = more ? end + 1 : line.bytes + line.size;
 			if (!more)
 				break;
 		} else if (current < 0 && line.size && line.bytes[0] != '#') {
-			return error_set(error, STATUS_CONFIG, "template %s: \"%.40s\" stands before the first "
-					 "[section]", t->name, line.bytes);
+			return error_set(error, STATUS_CONFIG,
+					 "template %s: \"%.40s\" stands before the first "
+					 "[section]",
+					 t->name, line.bytes);
 		}
 		if (more)
 			at = end + 1;
 	}
 	for (int s = 0; s < SECTIONS; s++)
 		if (!given[s] && section_required[s])
-			return error_set(error, STATUS_CONFIG, "template %s: section [%s] is missing", t->name,
-					 section_names[s]);
+			return error_set(error, STATUS_CONFIG, "template %s: section [%s] is missing",
+					 t->name, section_names[s]);
 	for (int s = SECTION_YES; s <= SECTION_NO; s++)
 		if (t->sections[s].parts[0].literal.size == 0)
-			return error_set(error, STATUS_CONFIG, "template %s: the answer word [%s] is empty", t->name,
-					 section_names[s]);
+			return error_set(error, STATUS_CONFIG, "template %s: the answer word [%s] is empty",
+					 t->name, section_names[s]);
 	return STATUS_OK;
 }
 
@@ -219,8 +227,10 @@ static enum status no_such(const char *name, struct error *error)
 	for (size_t i = 1; template_builtin_name(i); i++)
 		if (text_distance(given, template_builtin_name(i)) < text_distance(given, nearest))
 			nearest = template_builtin_name(i);
-	return error_set(error, STATUS_CONFIG, "template \"%.200s\" is neither shipped nor a file (%s); did you "
-			 "mean \"%s\"?", name, strerror(errno), nearest);
+	return error_set(error, STATUS_CONFIG,
+			 "template \"%.200s\" is neither shipped nor a file (%s); did you "
+			 "mean \"%s\"?",
+			 name, strerror(errno), nearest);
 }
 
 enum status template_load(const char *name_or_path, struct template **out, struct error *error)

@@ -89,8 +89,10 @@ enum status text_cache_get(struct text_cache *cache, struct text_view text, cons
 	cache->misses++;
 	size_t ids_max = tokenizer_ids_max(cache->tokenizer, text.size);
 	if (text.size > cache->limits.bytes_max / 2 || ids_max > cache->limits.ids_max / 2)
-		return error_set(error, STATUS_LIMIT, "a text of %zu bytes is too long to tokenise", text.size);
-	if (cache->texts == cache->limits.texts_max || text.size > cache->limits.bytes_max - cache->bytes_used ||
+		return error_set(error, STATUS_LIMIT, "a text of %zu bytes is too long to tokenise",
+				 text.size);
+	if (cache->texts == cache->limits.texts_max ||
+	    text.size > cache->limits.bytes_max - cache->bytes_used ||
 	    ids_max > cache->limits.ids_max - cache->ids_used) {
 		start_over(cache);
 		entry = find(cache, hash, text);

@@ -101,7 +101,8 @@ static double bench_products(const struct kernels *kernels)
 		int inputs = shapes[s][0], outputs = shapes[s][1];
 		float *w = malloc((size_t)inputs * (size_t)outputs * sizeof *w);
 		float *a = malloc((size_t)rows * (size_t)inputs * sizeof *a);
-		float *c = malloc((size_t)rows * (size_t)outputs * sizeof *c), *d = malloc((size_t)rows * (size_t)outputs * sizeof *d);
+		float *c = malloc((size_t)rows * (size_t)outputs * sizeof *c),
+		      *d = malloc((size_t)rows * (size_t)outputs * sizeof *d);
 		random_fill(1, (size_t)inputs * (size_t)outputs, 1, w);
 		random_fill(2, (size_t)rows * (size_t)inputs, 1, a);
 		struct packed packed;
@@ -114,7 +115,8 @@ static double bench_products(const struct kernels *kernels)
 		for (int round = 0; round < 6; round++) {
 			struct timer start = timer_start();
 			for (int i = 0; i < 10; i++)
-				packed_multiply(&packed, kernels, (uint32_t)rows, a, (size_t)inputs, c, (size_t)outputs);
+				packed_multiply(&packed, kernels, (uint32_t)rows, a, (size_t)inputs, c,
+						(size_t)outputs);
 			struct timer took = timer_stop(start);
 			if (round && took.cpu < best.cpu)
 				best = took;
@@ -131,8 +133,8 @@ static double bench_products(const struct kernels *kernels)
 		packed_destroy(&packed);
 		free(w), free(a), free(c), free(d);
 	}
-	printf("  a layer        %6.1f   oneDNN %6.1f   ratio %.2f\n", flops / ours_seconds, flops / onednn_seconds,
-	       onednn_seconds / ours_seconds);
+	printf("  a layer        %6.1f   oneDNN %6.1f   ratio %.2f\n", flops / ours_seconds,
+	       flops / onednn_seconds, onednn_seconds / ours_seconds);
 	return flops / onednn_seconds;
 }
 
@@ -147,7 +149,8 @@ struct rig {
 	double load_seconds;
 };
 
-static struct rig rig_open(struct random_model *model, enum exit_rule rule, double threshold, uint32_t threads)
+static struct rig rig_open(struct random_model *model, enum exit_rule rule, double threshold,
+			   uint32_t threads)
 {
 	struct rig rig = {0};
 	struct error error = {0};
@@ -175,9 +178,13 @@ static void rig_forward(struct rig *rig, enum exit_rule rule, double threshold)
 	for (int i = 0; i < 6; i++)
 		rig->heads[i] = (struct exit_head){{rig->vectors, rig->vectors + 576, 1}, 1, 0};
 	struct forward_options options = {
-		.table = &backend_cpu, .backend = rig->backend,
-		.policy = {.layers = {5, 10, 15, 20, 25, 30}, .layers_count = 6},
-		.model_layers = 30, .heads = rig->heads, .rows_max = ROWS, .segments_max = rig->batch->segments_max,
+	    .table = &backend_cpu,
+	    .backend = rig->backend,
+	    .policy = {.layers = {5, 10, 15, 20, 25, 30}, .layers_count = 6},
+	    .model_layers = 30,
+	    .heads = rig->heads,
+	    .rows_max = ROWS,
+	    .segments_max = rig->batch->segments_max,
 	};
 	exit_policy_defaults(rule, &options.policy);
 	options.policy.threshold = threshold;
@@ -255,10 +262,13 @@ int main(int argc, char **argv)
 	double per_token = 30 * 2.0 * (576 * 576 * 2 + 576 * 384 + 3 * 576 * 1536);
 	double prompt_tokens = 4.0 * (PREFIX + SUFFIX);
 	double gflops = prompt_tokens * per_token * 1e-9 / alone.cpu;
-	printf("independent prompts of %d: %.0f tokens/s (%.0f per CPU second), %.1f GFLOP per CPU second without "
-	       "attention, %.2f of oneDNN\n", PREFIX + SUFFIX, prompt_tokens / alone.wall, prompt_tokens / alone.cpu,
-	       gflops, gflops / onednn);
-	printf("prefix of %d, %d candidates of %d: %.2f s against %.2f s alone: %.1f x (CPU time; same bits)\n",
+	printf("independent prompts of %d: %.0f tokens/s (%.0f per CPU second), %.1f GFLOP per CPU second "
+	       "without "
+	       "attention, %.2f of oneDNN\n",
+	       PREFIX + SUFFIX, prompt_tokens / alone.wall, prompt_tokens / alone.cpu, gflops,
+	       gflops / onednn);
+	printf("prefix of %d, %d candidates of %d: %.2f s against %.2f s alone: %.1f x (CPU time; same "
+	       "bits)\n",
 	       PREFIX, CANDIDATES, SUFFIX, shared.cpu, alone.cpu * CANDIDATES / 4,
 	       alone.cpu * CANDIDATES / 4 / shared.cpu);
 
@@ -271,16 +281,19 @@ int main(int argc, char **argv)
 	struct timer early = run(&rig, CANDIDATES, true, scores[1]);
 	forward_get_stats(rig.forward, &after);
 	double work = (double)before.layer_tokens_run / (double)after.layer_tokens_run;
-	printf("exit at 15 of 30: %.2f x less work, %.2f x less time: efficiency %.3f; deciding and compacting "
-	       "%.2f %% of the time\n", work, full.cpu / early.cpu, full.cpu / early.cpu / work,
+	printf("exit at 15 of 30: %.2f x less work, %.2f x less time: efficiency %.3f; deciding and "
+	       "compacting "
+	       "%.2f %% of the time\n",
+	       work, full.cpu / early.cpu, full.cpu / early.cpu / work,
 	       100.0 * (double)before.control_ns * 1e-9 / full.wall);
 	rig_close(&rig);
 
 	rig = rig_open(model, EXIT_NONE, NAN, 1);
 	rig_forward(&rig, EXIT_NONE, NAN);
 	struct timer one = run(&rig, 4, false, scores[0]);
-	printf("threads: 1 takes %.2f s, %u take %.2f s: %.2f x (wall; only meaningful on an idle machine)\n", one.wall,
-	       threads, alone.wall, one.wall / alone.wall);
+	printf(
+	    "threads: 1 takes %.2f s, %u take %.2f s: %.2f x (wall; only meaningful on an idle machine)\n",
+	    one.wall, threads, alone.wall, one.wall / alone.wall);
 	rig_close(&rig);
 	random_model_destroy(model);
 	return 0;

@@ -66,10 +66,15 @@ static struct engine engine_open(const struct random_model *model, const struct 
 	struct error error = {0};
 	ck_assert_int_eq(batch_create(ROWS, &e.batch, &error), STATUS_OK);
 	struct backend_options options = {
-		.layers = exit_policy_depth(policy, model->view.config.layers), .rows_max = ROWS,
-		.slots_max = e.batch->slots_max, .positions_max = 256, .instruction_max = 40, .threads = threads,
+	    .layers = exit_policy_depth(policy, model->view.config.layers),
+	    .rows_max = ROWS,
+	    .slots_max = e.batch->slots_max,
+	    .positions_max = 256,
+	    .instruction_max = 40,
+	    .threads = threads,
 	};
-	ck_assert_msg(backend_cpu.create(&model->view, &options, &e.backend, &error) == STATUS_OK, "%s", error.text);
+	ck_assert_msg(backend_cpu.create(&model->view, &options, &e.backend, &error) == STATUS_OK, "%s",
+		      error.text);
 	struct forward_options forward = {
 		.table = &backend_cpu, .backend = e.backend, .policy = *policy,
 		.model_layers = model->view.config.layers, .heads = heads, .rows_max = ROWS,
@@ -109,8 +114,9 @@ static void score_alone(struct engine *e, uint32_t s)
 static void score_packed(struct engine *e)
 {
 	struct error error = {0};
-	ck_assert_int_eq(forward_keep_instruction(e->forward, e->batch, instruction, instruction_count, &error),
-			 STATUS_OK);
+	ck_assert_int_eq(
+	    forward_keep_instruction(e->forward, e->batch, instruction, instruction_count, &error),
+	    STATUS_OK);
 	uint32_t first = below(count), close = below(3) ? 1 + below(40) : 1000;
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t s = (first + i) % count;
@@ -158,16 +164,19 @@ START_TEST(same_bits)
 		for (uint32_t i = 0; i < counts[s]; i++)
 			suffixes[s][i] = (int32_t)below(50);
 	}
-	struct engine one = engine_open(model, &policy, heads, 1), many = engine_open(model, &policy, heads, 3);
+	struct engine one = engine_open(model, &policy, heads, 1),
+		      many = engine_open(model, &policy, heads, 3);
 	for (uint32_t s = 0; s < count; s++)
 		score_alone(&one, s);
 	for (int round = 0; round < 4; round++) {
 		memset(got, 0, sizeof got);
 		score_packed(round % 2 ? &many : &one);
 		for (uint32_t s = 0; s < count; s++)
-			ck_assert_msg(memcmp(&want[s], &got[s], sizeof want[s]) == 0,
-				      "case %d round %d candidate %u of %u: alone %.9g at %u, packed %.9g at %u", _i, round,
-				      s, count, (double)want[s].p, want[s].layer, (double)got[s].p, got[s].layer);
+			ck_assert_msg(
+			    memcmp(&want[s], &got[s], sizeof want[s]) == 0,
+			    "case %d round %d candidate %u of %u: alone %.9g at %u, packed %.9g at %u", _i,
+			    round, s, count, (double)want[s].p, want[s].layer, (double)got[s].p,
+			    got[s].layer);
 	}
 	engine_close(&one);
 	engine_close(&many);

@@ -128,7 +128,8 @@ END_TEST
 
 static const char *smollm2(char path[512])
 {
-	const char *given = getenv("EXITPOLL_SMOLLM2"), *cache = getenv("EXITPOLL_CACHE"), *home = getenv("HOME");
+	const char *given = getenv("EXITPOLL_SMOLLM2"), *cache = getenv("EXITPOLL_CACHE"),
+		   *home = getenv("HOME");
 	if (given)
 		return given;
 	snprintf(path, 512, "%s%s/models/SmolLM2-135M-Instruct.Q4_1.gguf", cache ? cache : home ? home : "",
@@ -153,15 +154,18 @@ START_TEST(smollm2_as_transformers)
 	options.model = path;
 	options.precision = "fp32";
 	options.exit_rule = "none";
-	ck_assert_msg(score_prompt_open(&options, "Yes", "No", &scoring, &error) == STATUS_OK, "%s", error.text);
+	ck_assert_msg(score_prompt_open(&options, "Yes", "No", &scoring, &error) == STATUS_OK, "%s",
+		      error.text);
 	json_t *cases = json_object_get(expected, "cases");
 	struct score_prompt_result *result = malloc(sizeof *result);
 	double largest = 0;
 	ck_assert_uint_gt(json_array_size(cases), 0);
 	for (size_t i = 0; i < json_array_size(cases); i++) {
 		json_t *example = json_array_get(cases, i), *layers = json_object_get(example, "layers");
-		ck_assert_msg(score_prompt_text(scoring, text_of(json_string_value(json_object_get(example, "prompt"))),
-						true, result, &error) == STATUS_OK, "%s", error.text);
+		ck_assert_msg(score_prompt_text(
+				  scoring, text_of(json_string_value(json_object_get(example, "prompt"))),
+				  true, result, &error) == STATUS_OK,
+			      "%s", error.text);
 		ck_assert_uint_eq(result->tokens, json_array_size(json_object_get(example, "input_ids")));
 		ck_assert_int_eq(result->yes_id, json_integer_value(json_object_get(expected, "yes_id")));
 		ck_assert_int_eq(result->no_id, json_integer_value(json_object_get(expected, "no_id")));
@@ -174,8 +178,8 @@ START_TEST(smollm2_as_transformers)
 			double scale = fmax(fmax(fabs(yes), fabs(no)), 1);
 			double difference = fmax(fabs(got->yes - yes), fabs(got->no - no)) / scale;
 			largest = fmax(largest, difference);
-			ck_assert_msg(difference <= 1e-4, "case %zu layer %u: %.7g %.7g, want %.7g %.7g", i, layer,
-				      (double)got->yes, (double)got->no, yes, no);
+			ck_assert_msg(difference <= 1e-4, "case %zu layer %u: %.7g %.7g, want %.7g %.7g", i,
+				      layer, (double)got->yes, (double)got->no, yes, no);
 		}
 	}
 	printf("SmolLM2: %zu prompts, 30 layers, largest relative difference of a logit %.2g\n",

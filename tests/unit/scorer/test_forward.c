@@ -38,7 +38,8 @@ static struct engine engine_open(const struct backend_table *table, struct rando
 		.slots_max = e.batch->slots_max, .positions_max = 200, .instruction_max = 64,
 		.threads = threads, .precision = "fp32",
 	};
-	ck_assert_msg(table->create(&model->view, &options, &e.backend, &error) == STATUS_OK, "%s", error.text);
+	ck_assert_msg(table->create(&model->view, &options, &e.backend, &error) == STATUS_OK, "%s",
+		      error.text);
 	uint32_t exits = policy->rule == EXIT_NONE ? 1 : policy->layers_count;
 	/* Every exit its own head, so that a mix-up shows. */
 	e.vectors = malloc(2 * exits * c->hidden_size * sizeof(float));
@@ -46,8 +47,10 @@ static struct engine engine_open(const struct backend_table *table, struct rando
 	e.heads = malloc(exits * sizeof *e.heads);
 	for (uint32_t i = 0; i < exits; i++)
 		e.heads[i] = (struct exit_head){
-			.readout = {e.vectors + 2 * i * c->hidden_size, e.vectors + (2 * i + 1) * c->hidden_size, 1},
-			.platt_a = 1 - .1 * i, .platt_b = .05 * i,
+		    .readout = {e.vectors + 2 * i * c->hidden_size,
+				e.vectors + (2 * i + 1) * c->hidden_size, 1},
+		    .platt_a = 1 - .1 * i,
+		    .platt_b = .05 * i,
 		};
 	struct forward_options forward_options = {
 		.table = table, .backend = e.backend, .policy = *policy, .model_layers = c->layers,
@@ -78,7 +81,8 @@ static void run(struct engine *e, struct exit_outcome *outcomes)
 	struct error error = {0};
 	struct forward_sink sink = {.context = outcomes, .leave = take};
 	if (e->batch->suffixes)
-		ck_assert_msg(forward_run(e->forward, e->batch, &sink, &error) == STATUS_OK, "%s", error.text);
+		ck_assert_msg(forward_run(e->forward, e->batch, &sink, &error) == STATUS_OK, "%s",
+			      error.text);
 }
 
 /* All suffixes of all requests, split over batches of at most `batch_rows` rows. */
@@ -87,13 +91,15 @@ static void score_shared(struct engine *e, const int32_t *instruction, uint32_t 
 			 struct exit_outcome *outcomes)
 {
 	struct error error = {0};
-	ck_assert_int_eq(forward_keep_instruction(e->forward, e->batch, instruction, instruction_count, &error),
-			 STATUS_OK);
+	ck_assert_int_eq(
+	    forward_keep_instruction(e->forward, e->batch, instruction, instruction_count, &error),
+	    STATUS_OK);
 	memset(outcomes, 0, count * PROMPTS_MAX * sizeof *outcomes);
 	for (uint32_t r = 0; r < count; r++) {
 		bool open = false;
 		for (uint32_t s = 0; s < requests[r].count; s++) {
-			uint32_t prefix = open ? 0 : requests[r].prefix_count, suffix = requests[r].suffix_counts[s];
+			uint32_t prefix = open ? 0 : requests[r].prefix_count,
+				 suffix = requests[r].suffix_counts[s];
 			if (!batch_has_room(e->batch, prefix, suffix) ||
 			    (e->batch->suffixes && e->batch->rows + prefix + suffix > batch_rows)) {
 				run(e, outcomes);
@@ -102,7 +108,8 @@ static void score_shared(struct engine *e, const int32_t *instruction, uint32_t 
 			if (!open)
 				batch_add_prefix(e->batch, requests[r].prefix, requests[r].prefix_count);
 			open = true;
-			batch_add_suffix(e->batch, requests[r].suffixes[s], suffix, r * PROMPTS_MAX + s, INT64_MAX);
+			batch_add_suffix(e->batch, requests[r].suffixes[s], suffix, r * PROMPTS_MAX + s,
+					 INT64_MAX);
 		}
 	}
 	run(e, outcomes);
@@ -251,7 +258,8 @@ START_TEST(any_batch_gives_the_same_bits)
 		turned[r] = requests[REQUESTS - 1 - r];
 	score_shared(&one, instruction, 20, turned, REQUESTS, 150, second);
 	for (uint32_t r = 0; r < REQUESTS; r++)
-		ck_assert(same(first + r * PROMPTS_MAX, second + (REQUESTS - 1 - r) * PROMPTS_MAX, PROMPTS_MAX));
+		ck_assert(
+		    same(first + r * PROMPTS_MAX, second + (REQUESTS - 1 - r) * PROMPTS_MAX, PROMPTS_MAX));
 	engine_close(&one);
 	random_model_destroy(model);
 }

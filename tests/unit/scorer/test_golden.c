@@ -42,8 +42,9 @@ START_TEST(hidden_rows_after_every_layer)
 		for (uint32_t i = 0; i < c->hidden_size; i++, want++) {
 			double difference = fabs(hidden[i] - *want);
 			worst = difference > worst ? difference : worst;
-			ck_assert_msg(difference <= 2e-5 + 1e-6 * fabs(*want), "model %d layer %u [%u]: %.9g, want %.9g",
-				      number, layer, i, (double)hidden[i], *want);
+			ck_assert_msg(difference <= 2e-5 + 1e-6 * fabs(*want),
+				      "model %d layer %u [%u]: %.9g, want %.9g", number, layer, i,
+				      (double)hidden[i], *want);
 		}
 	}
 	printf("model %d, %s: largest difference %.2g\n", number, table->name, worst);

@@ -34,7 +34,8 @@ START_TEST(every_task_once)
 			pool_run(pool, count, task, &job);
 			for (uint32_t i = 0; i < TASKS; i++) {
 				ck_assert_uint_eq(job.seen[i], i < count);
-				ck_assert_uint_eq(job.sum[i], i < count ? i * (i + 1) / 2 + (i + 1) * round : 0);
+				ck_assert_uint_eq(job.sum[i],
+						  i < count ? i * (i + 1) / 2 + (i + 1) * round : 0);
 			}
 		}
 		pool_destroy(pool);

@@ -37,16 +37,20 @@ static void open_all(void)
 	ck_assert_msg(tokenizer_open(folder, &tokenizer, &error) == STATUS_OK, "%s", error.text);
 	ck_assert_msg(template_parse("test", template_text, &wording, &error) == STATUS_OK, "%s", error.text);
 	history[0] = (struct history_entry){TEXT_LITERAL("a"), TEXT_LITERAL("one"), KIND_RATE, true, 4, 1};
-	history[1] = (struct history_entry){TEXT_LITERAL("b"), TEXT_LITERAL("two"), KIND_PURCHASE, false, 0, 2};
+	history[1] =
+	    (struct history_entry){TEXT_LITERAL("b"), TEXT_LITERAL("two"), KIND_PURCHASE, false, 0, 2};
 	history[2] = (struct history_entry){TEXT_LITERAL("c"), TEXT_LITERAL(""), KIND_CLICK, false, 0, 3};
-	history[3] = (struct history_entry){TEXT_LITERAL("d"), TEXT_LITERAL("four"), KIND_RATE, true, 3.5f, 4};
+	history[3] =
+	    (struct history_entry){TEXT_LITERAL("d"), TEXT_LITERAL("four"), KIND_RATE, true, 3.5f, 4};
 	examples[0] = (struct example){.9f, history, 2};
 	examples[1] = (struct example){.8f, history, 0};
 	examples[2] = (struct example){.7f, history + 1, 3};
 	user_statistics[0] = .714f, user_statistics[1] = logf(1 + 12);
 	item_statistics[0] = 1, item_statistics[1] = logf(1 + 100000);
-	candidates[0] = (struct request_candidate){TEXT_LITERAL("x"), TEXT_LITERAL("Soap"), item_statistics, 2};
-	candidates[1] = (struct request_candidate){TEXT_LITERAL("y"), TEXT_LITERAL("Brush and comb"), NULL, 0};
+	candidates[0] =
+	    (struct request_candidate){TEXT_LITERAL("x"), TEXT_LITERAL("Soap"), item_statistics, 2};
+	candidates[1] =
+	    (struct request_candidate){TEXT_LITERAL("y"), TEXT_LITERAL("Brush and comb"), NULL, 0};
 	request = (struct scoring_request){
 		.history = history, .history_count = 4, .examples = examples, .examples_count = 3,
 		.user_statistics = user_statistics, .user_statistics_count = 2,
@@ -67,7 +71,9 @@ static const char *letters(struct prompt_ids ids)
 	static char text[1 << 16];
 	uint32_t i;
 	for (i = 0; i < ids.count && i < sizeof text - 1; i++)
-		text[i] = ids.ids[i] == TINY_IM_START ? '{' : ids.ids[i] == TINY_IM_END ? '}' : (char)ids.ids[i];
+		text[i] = ids.ids[i] == TINY_IM_START ? '{'
+			  : ids.ids[i] == TINY_IM_END ? '}'
+						      : (char)ids.ids[i];
 	text[i] = 0;
 	return text;
 }
@@ -76,28 +82,31 @@ static struct prompt *prompt_with(uint32_t positions)
 {
 	struct prompt *prompt;
 	struct error error = {0};
-	ck_assert_msg(prompt_create(tokenizer, wording, NULL, NULL, positions, &prompt, &error) == STATUS_OK, "%s",
-		      error.text);
+	ck_assert_msg(prompt_create(tokenizer, wording, NULL, NULL, positions, &prompt, &error) ==
+			  STATUS_OK,
+		      "%s", error.text);
 	return prompt;
 }
 
-#define USER(prompt, want, want_cut)                                                               \
-	do {                                                                                       \
-		struct prompt_ids ids_;                                                            \
-		struct error error_ = {0};                                                         \
-		bool cut_;                                                                         \
-		ck_assert_msg(prompt_user(prompt, &request, &ids_, &cut_, &error_) == STATUS_OK, "%s", error_.text); \
-		ck_assert_str_eq(letters(ids_), want);                                             \
-		ck_assert(cut_ == (want_cut));                                                     \
+#define USER(prompt, want, want_cut)                                                                       \
+	do {                                                                                               \
+		struct prompt_ids ids_;                                                                    \
+		struct error error_ = {0};                                                                 \
+		bool cut_;                                                                                 \
+		ck_assert_msg(prompt_user(prompt, &request, &ids_, &cut_, &error_) == STATUS_OK, "%s",     \
+			      error_.text);                                                                \
+		ck_assert_str_eq(letters(ids_), want);                                                     \
+		ck_assert(cut_ == (want_cut));                                                             \
 	} while (0)
-#define CANDIDATE(prompt, index, want, want_cut)                                                   \
-	do {                                                                                       \
-		struct prompt_ids ids_;                                                            \
-		struct error error_ = {0};                                                         \
-		bool cut_;                                                                         \
-		ck_assert_int_eq(prompt_candidate(prompt, &request, index, &ids_, &cut_, &error_), STATUS_OK); \
-		ck_assert_str_eq(letters(ids_), want);                                             \
-		ck_assert(cut_ == (want_cut));                                                     \
+#define CANDIDATE(prompt, index, want, want_cut)                                                           \
+	do {                                                                                               \
+		struct prompt_ids ids_;                                                                    \
+		struct error error_ = {0};                                                                 \
+		bool cut_;                                                                                 \
+		ck_assert_int_eq(prompt_candidate(prompt, &request, index, &ids_, &cut_, &error_),         \
+				 STATUS_OK);                                                               \
+		ck_assert_str_eq(letters(ids_), want);                                                     \
+		ck_assert(cut_ == (want_cut));                                                             \
 	} while (0)
 
 START_TEST(wording_of_a_whole_request)
@@ -108,8 +117,11 @@ START_TEST(wording_of_a_whole_request)
 	prompt_answers(p, &yes, &no);
 	ck_assert_int_eq(yes, ' ');
 	ck_assert_int_eq(no, 'N');
-	USER(p, "<1/one/two<3/two/unnamed/fourH- one: rated 4;- two: bought;- unnamed: clicked;- four: rated 3.5;"
-		"(u 71 12)|", false);
+	USER(p,
+	     "<1/one/two<3/two/unnamed/fourH- one: rated 4;- two: bought;- unnamed: clicked;- four: rated "
+	     "3.5;"
+	     "(u 71 12)|",
+	     false);
 	CANDIDATE(p, 0, "Item: Soap(i 100% of 100000)}A", false);
 	CANDIDATE(p, 1, "Item: Brush and comb}A", false);
 	/* Nothing known: said so; no count, no statistics. */
@@ -184,7 +196,8 @@ START_TEST(examples_go_first_then_history_then_the_title)
 		bool cut, title_cut;
 		ck_assert_int_eq(prompt_user(p, &request, &user, &cut, &error), STATUS_OK);
 		const char *text = letters(user);
-		bool examples_left = strchr(text, '<') != NULL, history_whole = strstr(text, "- one: rated 4;") != NULL;
+		bool examples_left = strchr(text, '<') != NULL,
+		     history_whole = strstr(text, "- one: rated 4;") != NULL;
 		bool history_left = strchr(text, 'H') != NULL;
 		ck_assert(!examples_left || history_whole);
 		ck_assert_ptr_nonnull(strstr(text, "(u 71 12)|"));
@@ -194,7 +207,8 @@ START_TEST(examples_go_first_then_history_then_the_title)
 		last_user = user.count;
 		uint32_t user_count = user.count;
 		for (size_t c = 0; c < 2; c++) {
-			ck_assert_int_eq(prompt_candidate(p, &request, c, &suffix, &title_cut, &error), STATUS_OK);
+			ck_assert_int_eq(prompt_candidate(p, &request, c, &suffix, &title_cut, &error),
+					 STATUS_OK);
 			ck_assert_uint_le(prompt_instruction(p).count + user_count + suffix.count, positions);
 			ck_assert(!title_cut || !history_left);
 			const char *candidate = letters(suffix);
@@ -210,11 +224,15 @@ START_TEST(examples_go_first_then_history_then_the_title)
 	struct prompt_ids user;
 	bool cut;
 	ck_assert_int_eq(prompt_user(p, &request, &user, &cut, &error), STATUS_OK);
-	uint32_t suffix = (uint32_t)strlen("Item: Soap(i 100% of 100000)}A"), needed = user.count + suffix + 2;
+	uint32_t suffix = (uint32_t)strlen("Item: Soap(i 100% of 100000)}A"),
+		 needed = user.count + suffix + 2;
 	prompt_destroy(p);
 	p = prompt_with(needed);
-	USER(p, "<1/one/two<3/two/unnamed/fourH- one: rated 4;- two: bought;- unnamed: clicked;- four: rated 3.5;"
-		"(u 71 12)|", false);
+	USER(p,
+	     "<1/one/two<3/two/unnamed/fourH- one: rated 4;- two: bought;- unnamed: clicked;- four: rated "
+	     "3.5;"
+	     "(u 71 12)|",
+	     false);
 	prompt_destroy(p);
 	p = prompt_with(needed - 1);
 	USER(p, "<1/one/two<3/unnamed/fourH- one: rated 4;- two: bought;- unnamed: clicked;- four: rated 3.5;"

@@ -50,17 +50,19 @@ static char titles[REQUESTS * CANDIDATES][24];
 
 static void fill(void)
 {
-	static const char *const words[] = {"soap", "brush", "cream", "nail polish", "dryer", "", "comb", "mask"};
+	static const char *const words[] = {"soap",  "brush", "cream", "nail polish",
+					    "dryer", "",      "comb",  "mask"};
 	for (size_t i = 0; i < 8; i++)
-		history[i] = (struct history_entry){text_of("h"), text_of(words[i]), KIND_RATE, true, (float)(i % 5), 1};
+		history[i] = (struct history_entry){text_of("h"), text_of(words[i]), KIND_RATE,
+						    true,	  (float)(i % 5),    1};
 	examples[0] = (struct example){.9f, history, 5};
 	examples[1] = (struct example){.5f, history + 3, 2};
 	for (size_t r = 0; r < REQUESTS; r++) {
 		for (size_t c = 0; c < CANDIDATES; c++) {
 			char *title = titles[r * CANDIDATES + c];
 			snprintf(title, 24, "%s %zu", words[(r * 5 + c) % 8], (r * 31 + c * 17) % 100);
-			candidates[r][c] = (struct request_candidate){text_of(title), text_of(title), statistics,
-								      (c % 3) ? 2 : 0};
+			candidates[r][c] = (struct request_candidate){text_of(title), text_of(title),
+								      statistics, (c % 3) ? 2 : 0};
 		}
 		requests[r] = (struct scoring_request){
 			.impression_id = text_of(titles[r]), .user_id = TEXT_LITERAL("u"),
@@ -321,7 +323,8 @@ START_TEST(ids_name_the_content)
 	ids[found++] = id_now();
 	for (size_t i = 0; i < found; i++)
 		for (size_t j = 0; j < i; j++)
-			ck_assert_msg(strcmp(strchr(ids[i], '@'), strchr(ids[j], '@')), "%zu and %zu: %s", i, j, ids[i]);
+			ck_assert_msg(strcmp(strchr(ids[i], '@'), strchr(ids[j], '@')), "%zu and %zu: %s",
+				      i, j, ids[i]);
 	for (size_t i = 0; i < found; i++)
 		free(ids[i]);
 }
@@ -329,29 +332,31 @@ END_TEST
 
 START_TEST(descriptions_are_checked)
 {
-	static const struct { const char *json, *want; enum status status; } wrong[] = {
-		{"{", "byte", STATUS_CORRUPT},
-		{"[]", "not a JSON object", STATUS_CORRUPT},
-		{"{\"model\": \".\", \"model\": \".\"}", "byte", STATUS_CORRUPT},
-		{"{}", "\"model\" is missing", STATUS_CONFIG},
-		{"{\"modle\": \".\"}", "did you mean \"model\"", STATUS_CONFIG},
-		{"{\"model\": 3}", "must be a text", STATUS_CONFIG},
-		{"{\"model\": \"nowhere\"}", "nowhere", STATUS_NO_INPUT},
-		{"{\"model\": \".\", \"answers\": [\"Yes\"]}", "two words", STATUS_CONFIG},
-		{"{\"model\": \".\", \"answers\": [\"Yes\", \"Y\"]}", "same token", STATUS_CONFIG},
-		{"{\"model\": \".\", \"template\": \"plian\"}", "\"plain\"", STATUS_CONFIG},
-		{"{\"model\": \".\", \"context\": 0}", "context", STATUS_CONFIG},
-		{"{\"model\": \".\", \"context\": 4096}", "more than the model's 2048", STATUS_CONFIG},
-		{"{\"model\": \".\", \"context\": 100}", "context has 100", STATUS_CONFIG},
-		{"{\"model\": \".\", \"heads\": \"h\"}", "trained exit heads", STATUS_UNSUPPORTED},
-		{"{\"model\": \".\", \"policy\": 1}", "must be an object", STATUS_CONFIG},
-		{"{\"model\": \".\", \"policy\": {\"rule\": \"patient\"}}", "\"patience\"", STATUS_CONFIG},
-		{"{\"model\": \".\", \"policy\": {\"treshold\": 1}}", "\"threshold\"", STATUS_CONFIG},
-		{"{\"model\": \".\", \"policy\": {\"threshold\": 2}}", "exit.threshold", STATUS_CONFIG},
-		{"{\"model\": \".\", \"policy\": {\"window\": 0}}", "window", STATUS_CONFIG},
-		{"{\"model\": \".\", \"policy\": {\"layers\": [2, 5]}}", "ascending layers from 1 to 4", STATUS_CONFIG},
-		{"{\"model\": \".\", \"policy\": {\"layers\": []}}", "layers", STATUS_CONFIG},
-		{"{\"model\": \".\", \"policy\": {\"layers\": [4294967297]}}", "layer", STATUS_CONFIG},
+	static const struct { const char *json, *want; enum status status;
+	} wrong[] = {
+	    {"{", "byte", STATUS_CORRUPT},
+	    {"[]", "not a JSON object", STATUS_CORRUPT},
+	    {"{\"model\": \".\", \"model\": \".\"}", "byte", STATUS_CORRUPT},
+	    {"{}", "\"model\" is missing", STATUS_CONFIG},
+	    {"{\"modle\": \".\"}", "did you mean \"model\"", STATUS_CONFIG},
+	    {"{\"model\": 3}", "must be a text", STATUS_CONFIG},
+	    {"{\"model\": \"nowhere\"}", "nowhere", STATUS_NO_INPUT},
+	    {"{\"model\": \".\", \"answers\": [\"Yes\"]}", "two words", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"answers\": [\"Yes\", \"Y\"]}", "same token", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"template\": \"plian\"}", "\"plain\"", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"context\": 0}", "context", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"context\": 4096}", "more than the model's 2048", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"context\": 100}", "context has 100", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"heads\": \"h\"}", "trained exit heads", STATUS_UNSUPPORTED},
+	    {"{\"model\": \".\", \"policy\": 1}", "must be an object", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"policy\": {\"rule\": \"patient\"}}", "\"patience\"", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"policy\": {\"treshold\": 1}}", "\"threshold\"", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"policy\": {\"threshold\": 2}}", "exit.threshold", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"policy\": {\"window\": 0}}", "window", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"policy\": {\"layers\": [2, 5]}}", "ascending layers from 1 to 4",
+	     STATUS_CONFIG},
+	    {"{\"model\": \".\", \"policy\": {\"layers\": []}}", "layers", STATUS_CONFIG},
+	    {"{\"model\": \".\", \"policy\": {\"layers\": [4294967297]}}", "layer", STATUS_CONFIG},
 	};
 	scorer_options_defaults(&options);
 	options.model = folder;
@@ -400,8 +405,10 @@ START_TEST(raw_prompts)
 	struct score_prompt *scoring = NULL;
 	struct error error = {0};
 	static struct score_prompt_result a, b;
-	ck_assert_msg(score_prompt_open(&options, "Yes", "No", &scoring, &error) == STATUS_OK, "%s", error.text);
-	ck_assert_int_eq(score_prompt_text(scoring, TEXT_LITERAL("<|im_start|>hi"), true, &a, &error), STATUS_OK);
+	ck_assert_msg(score_prompt_open(&options, "Yes", "No", &scoring, &error) == STATUS_OK, "%s",
+		      error.text);
+	ck_assert_int_eq(score_prompt_text(scoring, TEXT_LITERAL("<|im_start|>hi"), true, &a, &error),
+			 STATUS_OK);
 	ck_assert_uint_eq(a.tokens, 3);
 	ck_assert_uint_eq(a.layers_count, 4);
 	ck_assert_int_eq(a.yes_id, 'Y');
@@ -409,13 +416,15 @@ START_TEST(raw_prompts)
 	static const int32_t ids[] = {TINY_IM_START, 'h', 'i'};
 	ck_assert_int_eq(score_prompt_ids(scoring, ids, 3, &b, &error), STATUS_OK);
 	for (int layer = 0; layer < 4; layer++) {
-		ck_assert(a.layers[layer].yes == b.layers[layer].yes && a.layers[layer].no == b.layers[layer].no);
+		ck_assert(a.layers[layer].yes == b.layers[layer].yes &&
+			  a.layers[layer].no == b.layers[layer].no);
 		double p = 1 / (1 + exp(a.layers[layer].no - a.layers[layer].yes));
 		ck_assert_double_le(fabs(a.layers[layer].p - p), 1e-6);
 	}
 	ck_assert(a.layers[a.exit_layer - 1].is_exit && a.layers[a.exit_layer - 1].decision.leave);
 	ck_assert(a.p_click == a.layers[a.exit_layer - 1].p);
-	ck_assert_int_eq(score_prompt_text(scoring, TEXT_LITERAL("<|im_start|>hi"), false, &a, &error), STATUS_OK);
+	ck_assert_int_eq(score_prompt_text(scoring, TEXT_LITERAL("<|im_start|>hi"), false, &a, &error),
+			 STATUS_OK);
 	ck_assert_uint_eq(a.tokens, 14);
 	ck_assert_int_eq(score_prompt_text(scoring, TEXT_LITERAL(""), true, &a, &error), STATUS_LIMIT);
 	static const int32_t outside[] = {TINY_VOCABULARY};

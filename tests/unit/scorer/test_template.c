@@ -45,7 +45,8 @@ START_TEST(braces_and_breaks)
 	char text[1024];
 	struct template *t;
 	struct error error = {0};
-	snprintf(text, sizeof text, "%s[history_entry]\n{{x}} {title}\n\n[not a header]\n{action}\n\n", least);
+	snprintf(text, sizeof text, "%s[history_entry]\n{{x}} {title}\n\n[not a header]\n{action}\n\n",
+		 least);
 	ck_assert_msg(template_parse("t", text, &t, &error) == STATUS_OK, "%s", error.text);
 	ck_assert(text_equal(literal(t, SECTION_HISTORY_ENTRY, 0), TEXT_LITERAL("{x}")));
 	ck_assert(text_equal(literal(t, SECTION_HISTORY_ENTRY, 1), TEXT_LITERAL("\n\n[not a header]\n")));
@@ -65,16 +66,19 @@ END_TEST
 
 START_TEST(wrong_ones_say_what_and_suggest)
 {
-	static const struct { const char *add, *want; } wrong[] = {
-		{"[history_entri]\n", "did you mean [history_entry]"},
-		{"[user]\n", "given twice"},
-		{"[history_entry]\n{titel}\n", "did you mean {title}"},
-		{"[history_entry]\n{user_mean}\n", "knows no {user_mean}"},
-		{"[history_title]\n{title}\n", "takes no placeholders"},
-		{"[history_entry]\n{title\n", "single {"},
-		{"[history_entry]\n}\n", "single }"},
-		{"[history_entry]\n{title}{title}{title}{title}{title}{title}{title}{title}{title}{title}{title}"
-		 "{title}{title}{title}{title}{title}\n", "more than 15"},
+	static const struct { const char *add, *want;
+	} wrong[] = {
+	    {"[history_entri]\n", "did you mean [history_entry]"},
+	    {"[user]\n", "given twice"},
+	    {"[history_entry]\n{titel}\n", "did you mean {title}"},
+	    {"[history_entry]\n{user_mean}\n", "knows no {user_mean}"},
+	    {"[history_title]\n{title}\n", "takes no placeholders"},
+	    {"[history_entry]\n{title\n", "single {"},
+	    {"[history_entry]\n}\n", "single }"},
+	    {"[history_entry]\n{title}{title}{title}{title}{title}{title}{title}{title}{title}{title}{"
+	     "title}"
+	     "{title}{title}{title}{title}{title}\n",
+	     "more than 15"},
 	};
 	char text[2048];
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {

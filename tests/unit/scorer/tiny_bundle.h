@@ -27,14 +27,15 @@ static inline void tiny_tokenizer(const char *folder)
 {
 	char *text = calloc(1, 65536), *at = text;
 	unsigned next = 256;
-	at += sprintf(at, "{\"version\":\"1.0\",\"added_tokens\":["
-		      "{\"id\":256,\"content\":\"<|im_start|>\",\"single_word\":false,\"lstrip\":false,"
-		      "\"rstrip\":false,\"normalized\":false,\"special\":true},"
-		      "{\"id\":257,\"content\":\"<|im_end|>\",\"single_word\":false,\"lstrip\":false,"
-		      "\"rstrip\":false,\"normalized\":false,\"special\":true}],"
-		      "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
-		      "\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,"
-		      "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
+	at += sprintf(
+	    at, "{\"version\":\"1.0\",\"added_tokens\":["
+		"{\"id\":256,\"content\":\"<|im_start|>\",\"single_word\":false,\"lstrip\":false,"
+		"\"rstrip\":false,\"normalized\":false,\"special\":true},"
+		"{\"id\":257,\"content\":\"<|im_end|>\",\"single_word\":false,\"lstrip\":false,"
+		"\"rstrip\":false,\"normalized\":false,\"special\":true}],"
+		"\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+		"\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,"
+		"\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
 	for (unsigned byte = 0; byte < 256; byte++) {
 		bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
 		at += sprintf(at, "%s\"\\u%04x\":%u", byte ? "," : "", printable ? byte : next++, byte);
@@ -46,18 +47,20 @@ static inline void tiny_tokenizer(const char *folder)
 
 static inline void tiny_model(const char *folder, unsigned seed, uint32_t positions)
 {
-	static const struct { enum model_tensor tensor; const char *name; bool per_layer; } tensors[] = {
-		{MODEL_EMBEDDING, "model.embed_tokens.weight", false}, {MODEL_FINAL_NORM, "model.norm.weight", false},
-		{MODEL_HEAD, "lm_head.weight", false},
-		{MODEL_ATTENTION_NORM, "model.layers.%u.input_layernorm.weight", true},
-		{MODEL_Q, "model.layers.%u.self_attn.q_proj.weight", true},
-		{MODEL_K, "model.layers.%u.self_attn.k_proj.weight", true},
-		{MODEL_V, "model.layers.%u.self_attn.v_proj.weight", true},
-		{MODEL_O, "model.layers.%u.self_attn.o_proj.weight", true},
-		{MODEL_MLP_NORM, "model.layers.%u.post_attention_layernorm.weight", true},
-		{MODEL_GATE, "model.layers.%u.mlp.gate_proj.weight", true},
-		{MODEL_UP, "model.layers.%u.mlp.up_proj.weight", true},
-		{MODEL_DOWN, "model.layers.%u.mlp.down_proj.weight", true},
+	static const struct { enum model_tensor tensor; const char *name; bool per_layer;
+	} tensors[] = {
+	    {MODEL_EMBEDDING, "model.embed_tokens.weight", false},
+	    {MODEL_FINAL_NORM, "model.norm.weight", false},
+	    {MODEL_HEAD, "lm_head.weight", false},
+	    {MODEL_ATTENTION_NORM, "model.layers.%u.input_layernorm.weight", true},
+	    {MODEL_Q, "model.layers.%u.self_attn.q_proj.weight", true},
+	    {MODEL_K, "model.layers.%u.self_attn.k_proj.weight", true},
+	    {MODEL_V, "model.layers.%u.self_attn.v_proj.weight", true},
+	    {MODEL_O, "model.layers.%u.self_attn.o_proj.weight", true},
+	    {MODEL_MLP_NORM, "model.layers.%u.post_attention_layernorm.weight", true},
+	    {MODEL_GATE, "model.layers.%u.mlp.gate_proj.weight", true},
+	    {MODEL_UP, "model.layers.%u.mlp.up_proj.weight", true},
+	    {MODEL_DOWN, "model.layers.%u.mlp.down_proj.weight", true},
 	};
 	const struct random_shape *s = &tiny_shape;
 	struct random_model *model = random_model_create(s, seed);
@@ -72,7 +75,9 @@ static inline void tiny_model(const char *folder, unsigned seed, uint32_t positi
 			uint32_t rows = s->hidden, columns = s->hidden;
 			switch (tensors[i].tensor) {
 			case MODEL_EMBEDDING: case MODEL_HEAD: rows = s->vocabulary; break;
-			case MODEL_FINAL_NORM: case MODEL_ATTENTION_NORM: case MODEL_MLP_NORM: columns = 1; break;
+			case MODEL_FINAL_NORM:
+			case MODEL_ATTENTION_NORM:
+			case MODEL_MLP_NORM: columns = 1; break;
 			case MODEL_Q: rows = s->heads * s->head_size; break;
 			case MODEL_K: case MODEL_V: rows = s->kv_heads * s->head_size; break;
 			case MODEL_O: columns = s->heads * s->head_size; break;
@@ -107,8 +112,8 @@ static inline void tiny_model(const char *folder, unsigned seed, uint32_t positi
 		 "\"intermediate_size\":%u,\"num_hidden_layers\":%u,\"num_attention_heads\":%u,"
 		 "\"num_key_value_heads\":%u,\"vocab_size\":%u,\"max_position_embeddings\":%u,"
 		 "\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"hidden_act\":\"silu\","
-		 "\"tie_word_embeddings\":false}", s->hidden, s->intermediate, s->layers, s->heads, s->kv_heads,
-		 s->vocabulary, positions);
+		 "\"tie_word_embeddings\":false}",
+		 s->hidden, s->intermediate, s->layers, s->heads, s->kv_heads, s->vocabulary, positions);
 	tiny_write(folder, "config.json", text);
 	free(header);
 	free(data);
@@ -128,8 +133,8 @@ static inline char *tiny_folder(unsigned seed, uint32_t positions)
 
 static inline void tiny_remove(char *folder)
 {
-	static const char *const names[] = {"tokenizer.json", "model.safetensors", "config.json", "exitpoll.json",
-					    "prompt.txt"};
+	static const char *const names[] = {"tokenizer.json", "model.safetensors", "config.json",
+					    "exitpoll.json", "prompt.txt"};
 	char path[512];
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
 		snprintf(path, sizeof path, "%s/%s", folder, names[i]);
