@@ -30,7 +30,8 @@ void kafka_group_rebalanced(rd_kafka_t *client, rd_kafka_resp_err_t code,
 	} else {
 		rd_kafka_assign(client, NULL);
 	}
-	rd_kafka_yield(client);
+	/* No rd_kafka_yield() in any callback here: a batch call that yields loses the message that it has just
+	 * taken from the queue (and the client can then never be destroyed). */
 }
 
 static enum status watermarks(struct source_kafka *source, const char *topic, int32_t partition, int64_t *low,

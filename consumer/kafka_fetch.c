@@ -67,12 +67,12 @@ void kafka_client_failed(rd_kafka_t *client, int code, const char *reason, void 
 	struct error error = {0};
 	enum status status = kafka_error(source, code, "Kafka", reason, &error);
 
+	(void)client;
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		source->unreachable = true;
 	if (status_class(status) == STATUS_CLASS_FATAL && source->failure == STATUS_OK) {
 		source->failure = status;
 		source->failure_error = error;
-		rd_kafka_yield(client);
 	}
 }
 

@@ -191,7 +191,7 @@ START_TEST(live_waits_for_silent_partitions_a_little)
 		}
 		took_ms = (clock_steady_ns() - begun) / 1000000;
 		ck_assert_int_ge(took_ms, 300);
-		ck_assert_int_lt(took_ms, 900);
+		ck_assert_int_lt(took_ms, 3000);
 	}
 	ck_assert_str_eq(trail.text, "10 2 u \n20 1 u imp\n1010 2 u \n1020 1 u imp\n2010 2 u \n2020 1 u imp\n");
 	ck_assert_uint_eq(trail.late, 0);

@@ -305,8 +305,10 @@ START_TEST(topics_say_what_differs)
 	struct topic_findings findings;
 	struct error error = {0};
 	bool seen[3] = {false};
+	char missing[64];
 
 	stream_open(&stream, 3);
+	snprintf(missing, sizeof(missing), "%s-missing", stream.prefix);
 	options.topics = stream.names;
 	for (unsigned i = 0; i < TOPICS; i++)
 		options.wanted[i] = true;
@@ -316,7 +318,7 @@ START_TEST(topics_say_what_differs)
 	ck_assert_uint_eq(findings.count, TOPICS);
 	/* Items and interactions exchanged, bigger records, another number of partitions, one that is not there. */
 	options.topics.name[TOPIC_ITEMS] = stream.names.name[TOPIC_INTERACTIONS];
-	options.topics.name[TOPIC_IMPRESSIONS] = "no-such-topic";
+	options.topics.name[TOPIC_IMPRESSIONS] = missing;
 	options.record_bytes_max = 2 << 20;
 	options.partitions = 5;
 	must(topics_check(&options, &findings, &error), &error);
