@@ -41,7 +41,8 @@ static const struct argp_option options[] = {
 static const char description[] =
 	"Scores without a stream. Standard input holds one impression as JSON, as `exitpoll inspect` prints a\n"
 	"scoring request; only \"candidates\" is needed:\n"
-	"  {\"history\": [{\"text\": \"Rose Balm\", \"rating\": 5}], \"candidates\": [{\"item_id\": \"B1\", \"text\": \"Lip Balm\"}]}\v"
+	"  {\"history\": [{\"text\": \"Rose Balm\", \"rating\": 5}],\n"
+	"   \"candidates\": [{\"item_id\": \"B1\", \"text\": \"Lip Balm\"}]}\v"
 	"Examples:\n"
 	"  exitpoll score --model model.gguf --trace < impression.json\n"
 	"  exitpoll score --model model.gguf --prompt-file prompt.txt --answers Yes,No --layers --precision fp32\n";

@@ -258,21 +258,24 @@ static enum status enrich_impression(struct pipeline *pipeline, const struct rec
 	return status;
 }
 
-/* Tells the graph which users are asked for until the next graph event, so that they share one scan. */
-static void prepare_run(struct pipeline *pipeline, const struct source_batch *batch, size_t first)
+/* Tells the graph which users are asked for until the next flush, so that they share one scan. Returns the
+ * index of the first record that was not looked at. */
+static size_t prepare_run(struct pipeline *pipeline, const struct source_batch *batch, size_t first)
 {
 	struct text_view users[PREPARE_USERS_MAX];
-	size_t count = 0;
+	uint64_t events_left = updater_events_to_flush(pipeline->updater);
+	size_t count = 0, i;
 
-	for (size_t i = first; i < batch->count && count < PREPARE_USERS_MAX; i++) {
+	for (i = first; i < batch->count && count < PREPARE_USERS_MAX && events_left > 0; i++) {
 		const struct record *record = &batch->records[i];
 		if (record->position.topic != TOPIC_IMPRESSIONS)
-			break;
-		if (record->status == STATUS_OK)
+			events_left--;
+		else if (record->status == STATUS_OK)
 			users[count++] = record->event.impression.user_id;
 	}
 	if (count > 1)
 		updater_prepare(pipeline->updater, users, count);
+	return i > first ? i : first + 1;
 }
 
 static enum status process_record(struct pipeline *pipeline, const struct record *record,
@@ -312,12 +315,8 @@ static enum status process_batch(struct pipeline *pipeline, const struct source_
 			continue;
 		pipeline->totals.records++;
 		pipeline->totals.late += record->late;
-		if (record->position.topic == TOPIC_IMPRESSIONS && i >= prepared_to) {
-			prepare_run(pipeline, batch, i);
-			prepared_to = i + PREPARE_USERS_MAX;
-		} else if (record->position.topic != TOPIC_IMPRESSIONS) {
-			prepared_to = i + 1;
-		}
+		if (record->position.topic == TOPIC_IMPRESSIONS && i >= prepared_to)
+			prepared_to = prepare_run(pipeline, batch, i);
 		if (record->status != STATUS_OK)
 			status = dead_letter(pipeline, record, record->reason, record->error, error);
 		else

@@ -313,6 +313,7 @@ enum status settings_updater(const struct config *config, struct settings_lists 
 	options->example_history_max = (uint32_t)config_integer(config, "enrichment.example_history_max");
 	options->text_bytes_max = (size_t)config_integer(config, "item.text_bytes_max");
 	options->positive = config_number(config, "statistics.positive");
+	options->request_bytes_max = (size_t)config_integer(config, "record.bytes_max");
 	if (options->dimensions % 16)
 		return error_set(error, STATUS_CONFIG, "graph.dimensions = %u: a multiple of 16 is needed",
 				 options->dimensions);
