@@ -371,7 +371,8 @@ struct gcn_stats gcn_get_stats(const struct gcn *gcn)
 	for (int s = 0; s < GCN_SIDES; s++) {
 		const struct gcn_side *side = &gcn->sides[s];
 		stats.memory_bytes += chunks_bytes(&side->meta) + chunks_bytes(&side->final) +
-				      chunks_bytes(&side->norms) + chunks_bytes(&side->inverses) + side->changed.capacity * sizeof(uint32_t) +
+				      chunks_bytes(&side->norms) + chunks_bytes(&side->inverses) +
+				      side->changed.capacity * sizeof(uint32_t) +
 				      side->wide_capacity * sizeof *side->wide;
 		for (uint32_t k = 0; k <= side->top; k++)
 			stats.memory_bytes += chunks_bytes(&side->hidden[k]) + chunks_bytes(&side->sums[k]) +

@@ -130,8 +130,9 @@ enum status snapshot_get_options(const char *path, struct updater_options *out, 
 	char *end = (char *)(names + options.attributes_count);
 	for (uint32_t a = 0; a < options.attributes_count; a++) {
 		if (names) {
-			names[a] = strcpy(end, texts[a]);
-			end += strlen(end) + 1;
+			size_t size = strlen(texts[a]) + 1;
+			names[a] = memcpy(end, texts[a], size);
+			end += size;
 		}
 		mem_free(texts[a]);
 	}

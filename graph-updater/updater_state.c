@@ -7,11 +7,13 @@
 
 #include "base/log.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,13 +22,20 @@ enum { KEPT = 3, FILES_MAX = 4096, PATH_BYTES = 4096 };
 /* The graph_version in a file name; -1: not one of ours. *temporary: left behind by a crash. */
 static int64_t version_of(const char *name, bool *temporary)
 {
+	static const char head[] = "snapshot-", tail[] = ".snap";
+	const char *digits = name + sizeof head - 1;
+	char *end;
 	int64_t version;
-	int used = 0;
 
-	if (sscanf(name, "snapshot-%" SCNd64 ".snap%n", &version, &used) != 1 || !used || version < 0)
+	if (strncmp(name, head, sizeof head - 1) != 0 || !isdigit((unsigned char)*digits))
 		return -1;
-	*temporary = !strcmp(name + used, ".tmp");
-	return *temporary || !name[used] ? version : -1;
+	errno = 0;
+	version = strtoll(digits, &end, 10);
+	if (errno || strncmp(end, tail, sizeof tail - 1) != 0)
+		return -1;
+	end += sizeof tail - 1;
+	*temporary = !strcmp(end, ".tmp");
+	return *temporary || !*end ? version : -1;
 }
 
 static int compare_descending(const void *left, const void *right)

@@ -1,7 +1,7 @@
 /* graph_world.h - for the property tests of this folder: random events, and ids, tombstones, graph and
  * gcn put together as updater.c does. Everything follows from a seed that the failing test prints. */
-#ifndef TESTS_GRAPH_WORLD_H
-#define TESTS_GRAPH_WORLD_H
+#ifndef EXITPOLL_TESTS_PROPERTY_GRAPH_UPDATER_GRAPH_WORLD_H
+#define EXITPOLL_TESTS_PROPERTY_GRAPH_UPDATER_GRAPH_WORLD_H
 
 #include "graph-updater/gcn.h"
 #include "graph-updater/graph.h"

@@ -209,7 +209,8 @@ static const struct {
 	 STATUS_CORRUPT, "same text"},
 	{"{\"model\":{\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]},\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}",
 	 STATUS_CORRUPT, "no token"},
-	{"{\"model\":{\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\",\"a a\"]},\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}",
+	{"{\"model\":{\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\",\"a a\"]},"
+	 "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}",
 	 STATUS_CORRUPT, "same pair"},
 	{"{\"model\":{\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"aa\"]},\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}",
 	 STATUS_CORRUPT, "without a space"},
