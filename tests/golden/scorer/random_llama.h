@@ -2,8 +2,12 @@
 #ifndef EXITPOLL_TESTS_GOLDEN_SCORER_RANDOM_LLAMA_H
 #define EXITPOLL_TESTS_GOLDEN_SCORER_RANDOM_LLAMA_H
 
+#include "tests/unit/scorer/random_model.h"
+
 enum { GOLDEN_MODELS = 3, GOLDEN_TOKENS = 23 };
-static const int32_t golden_ids[GOLDEN_TOKENS] = {3, 17, 0, 49, 22, 22, 8, 31, 5, 40, 1, 12, 33, 2, 47, 9, 6, 28, 19, 44, 11, 7, 36};
+static const int32_t golden_ids[GOLDEN_TOKENS] = {
+	3, 17, 0, 49, 22, 22, 8, 31, 5, 40, 1, 12, 33, 2, 47, 9, 6, 28, 19, 44, 11, 7, 36,
+};
 static const struct random_shape golden_shapes[GOLDEN_MODELS] = {
 	{48, 40, 4, 3, 1, 16, 64, true, ROPE_SCALING_NONE},
 	{32, 56, 2, 4, 4, 8, 77, false, ROPE_SCALING_LINEAR},

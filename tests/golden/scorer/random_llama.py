@@ -125,9 +125,10 @@ def main():
     with open(path, "w") as out:
         out.write("/* random_llama.h - written by random_llama.py: the last token's hidden row after every layer. */\n"
                   "#ifndef EXITPOLL_TESTS_GOLDEN_SCORER_RANDOM_LLAMA_H\n"
-                  "#define EXITPOLL_TESTS_GOLDEN_SCORER_RANDOM_LLAMA_H\n\n")
+                  "#define EXITPOLL_TESTS_GOLDEN_SCORER_RANDOM_LLAMA_H\n\n"
+                  "#include \"tests/unit/scorer/random_model.h\"\n\n")
         out.write(f"enum {{ GOLDEN_MODELS = {len(SHAPES)}, GOLDEN_TOKENS = {len(IDS)} }};\n")
-        out.write("static const int32_t golden_ids[GOLDEN_TOKENS] = {" + ", ".join(map(str, IDS)) + "};\n")
+        out.write("static const int32_t golden_ids[GOLDEN_TOKENS] = {\n\t" + ", ".join(map(str, IDS)) + ",\n};\n")
         names = ["ROPE_SCALING_NONE", "ROPE_SCALING_LINEAR", "ROPE_SCALING_LLAMA3"]
         out.write("static const struct random_shape golden_shapes[GOLDEN_MODELS] = {\n")
         for shape in SHAPES:
