@@ -1,6 +1,7 @@
 /* kafka_state.h - what the files of the Kafka source share: its state and the ideas it is cut into.
  *   kafka_assign.c  which partitions are read and from where (group, own assignment, rewinds)
  *   kafka_fetch.c   messages from librdkafka's queue into the merge, within bounded memory
+ *   kafka_others.c  partitions of other members at the end of a backfill
  *   source_kafka.c  the class: what a caller sees
  *   kafka_create.c  makes and unmakes it
  * One thread: librdkafka's callbacks run inside calls of this source. */
@@ -58,6 +59,7 @@ struct source_kafka {
 	bool probing;                   /* partitions were gained: their next record must be known first */
 	int64_t probe_until_ns;
 	bool closing;
+	int64_t others_ask_ns, others_since_ns, others_sum;     /* see kafka_others.c */
 
 	/* live */
 	int64_t blocked_ns;             /* since when the merge waits for silent lanes; 0: it does not */
@@ -93,6 +95,11 @@ enum status kafka_out_of_range(struct source_kafka *source, struct kafka_partiti
 			       struct error *error);
 /* All topics exist; the text says which does not. */
 enum status kafka_check_topics(struct source_kafka *source, struct error *error);
+
+/* ---- kafka_others.c ---- */
+/* At our own end of a backfill: whether the partitions of other members are at theirs, or have made no
+ * progress for longer than a dead member keeps them. Asks at most twice a second. */
+enum status kafka_others_done(struct source_kafka *source, enum topic topic, bool *done, struct error *error);
 
 /* ---- kafka_fetch.c ---- */
 /* Takes messages from the queue, waiting at most timeout_ms for the first, and pushes them. RETRY: what

@@ -262,9 +262,10 @@ static enum status fill(struct source_kafka *source, size_t records_max, struct 
 			batch->count++;
 			continue;
 		}
-		if (result == MERGE_END && source->until_end && source->assigned && !source->revoke_pending &&
-		    !source->assign_pending)
-			batch->end = true;
+		if (result == MERGE_END && batch->count == 0 && source->until_end && source->assigned &&
+		    !source->revoke_pending && !source->assign_pending)
+			return kafka_others_done(source, source->read_requests ? TOPIC_SCORING_REQUESTS : TOPIC_IMPRESSIONS,
+						 &batch->end, error);
 		if (result == MERGE_IDLE && source->read_graph && !batch->backfill)
 			reopen_lanes(source);
 		if (result != MERGE_BLOCKED)
