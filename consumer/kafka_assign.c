@@ -171,7 +171,15 @@ enum status kafka_take_assignment(struct source_kafka *source, struct error *err
 		status = error_set(error, STATUS_NO_MEMORY, "out of memory for partitions");
 		goto cleanup;
 	}
-	status = ask_committed(source, list, error);
+	status = STATUS_OK;
+	/* The broker gives a static member that comes back what it had, whatever it subscribes to now. */
+	for (int i = 0; status == STATUS_OK && i < list->cnt; i++)
+		if (strcmp(list->elems[i].topic, source->names[topic]) != 0)
+			status = error_set(error, STATUS_CONFIG, "group %s still gives this instance partitions of %s, "
+					   "though it reads %s now: wait ten seconds and start again, or use another "
+					   "group id", source->group_id, list->elems[i].topic, source->names[topic]);
+	if (status == STATUS_OK)
+		status = ask_committed(source, list, error);
 	for (int i = 0; status == STATUS_OK && i < list->cnt; i++) {
 		rd_kafka_topic_partition_t *element = &list->elems[i];
 		int64_t low, high;

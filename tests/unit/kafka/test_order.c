@@ -246,6 +246,7 @@ START_TEST(positions_go_on_where_they_were_taken)
 	struct trail whole = {0}, halves = {0};
 	struct arena *arena = arena_create((size_t)64 << 20);
 	struct position saved[64];
+	char another[64];
 	const struct position *positions;
 	size_t count = 0;
 	struct sink *sink;
@@ -289,7 +290,8 @@ START_TEST(positions_go_on_where_they_were_taken)
 	must(sink->class->finish(sink, &error), &error);
 	sink->class->destroy(sink);
 	check_answers(&stream, 3, 500);
-	options.group_id = "another";
+	snprintf(another, sizeof(another), "%s-another", stream.prefix);
+	options.group_id = another;
 	run(&stream, &options, &whole);
 	ck_assert_uint_eq(halves.late, 0);
 	ck_assert_str_eq(whole.text, halves.text);
