@@ -267,6 +267,7 @@ static enum status run_pipeline(const struct run_options *run, struct run_parts 
 		.state_folder = parts->state_folder[0] ? parts->state_folder : NULL,
 		.topics = parts->topics,
 		.limits = parts->limits,
+		.live = run->from.kafka && !run->until_end,
 		.at_least_once = strcmp(config_text(parts->config, "delivery"), "at_least_once") == 0,
 		.batch_records_max = (size_t)config_integer(parts->config, "source.batch_records"),
 		.batch_requests_max = (size_t)config_integer(parts->config, "scorer.batch_requests_max"),

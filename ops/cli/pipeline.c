@@ -17,6 +17,7 @@
 
 enum {
 	POLL_MS = 100,
+	LIVE_FLUSH_MS = 2,
 	RETRY_PAUSE_MS = 200,
 	RATE_LOG_MS = 10000,
 	PREPARE_USERS_MAX = 256,
@@ -477,6 +478,12 @@ static void trouble_is_over(struct pipeline *pipeline)
 	atomic_store(&pipeline->ready, true);
 }
 
+static bool waits_for_flush(const struct pipeline *pipeline)
+{
+	return pipeline->options.live && pipeline->updater &&
+	       updater_events_to_flush(pipeline->updater) < pipeline->options.updater->flush_events;
+}
+
 /* One poll and all that follows from it. *end: the source has ended. */
 static enum status step(struct pipeline *pipeline, bool *end, struct error *error)
 {
@@ -486,8 +493,9 @@ static enum status step(struct pipeline *pipeline, bool *end, struct error *erro
 
 	arena_reset(pipeline->batch_arena);
 	status = source->class->poll(source, pipeline->options.batch_records_max,
-				     outbox_poll_ms(pipeline->outbox, POLL_MS), pipeline->batch_arena, &batch,
-				     error);
+				     outbox_poll_ms(pipeline->outbox,
+						    waits_for_flush(pipeline) ? LIVE_FLUSH_MS : POLL_MS),
+				     pipeline->batch_arena, &batch, error);
 	if (status != STATUS_OK)
 		return status;
 	if (batch.rewind)
@@ -497,7 +505,8 @@ static enum status step(struct pipeline *pipeline, bool *end, struct error *erro
 	if (batch.count) {
 		pipeline->at_cut = false;
 		status = process_batch(pipeline, &batch, error);
-	}
+	} else if (!batch.backfill && waits_for_flush(pipeline))
+		status = updater_flush(pipeline->updater, error);
 	pipeline->at_cut = batch.cut;
 	if (status == STATUS_OK)
 		status = outbox_commit_if_due(pipeline->outbox,

@@ -35,6 +35,7 @@ struct pipeline_options {
 	struct topic_names topics;
 	struct event_limits limits;
 	bool at_least_once;
+	bool live;                              /* Kafka without an end: embeddings are also refreshed when idle */
 	size_t batch_records_max;
 	size_t batch_requests_max;
 	int64_t commit_ms;
