@@ -406,10 +406,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("group");
+	Suite *suite;
 
 	if (!have_broker())
 		return 77;
+	suite = suite_create("group");
 	ADD_TEST(suite, no_broker_is_said);
 	ADD_TEST(suite, live_waits_for_silent_partitions_a_little);
 	ADD_TEST(suite, goes_back_behind_the_clock);
