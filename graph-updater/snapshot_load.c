@@ -200,6 +200,8 @@ static enum status load_id(struct loading *loading, bool first, struct text_view
 
 	if (status)
 		return status;
+	if (id.size == 0)
+		return corrupt(loading, error, "an id is empty");
 	if (!first && text_compare((struct text_view){loading->last_id, loading->last_size}, id) >= 0)
 		return corrupt(loading, error, "ids are not in order");
 	memcpy(loading->last_id, id.bytes, id.size);
