@@ -137,6 +137,11 @@ static void drop_partitions(struct source_kafka *source, bool group)
 	forget(source, group);
 }
 
+void kafka_drop_group(struct source_kafka *source)
+{
+	drop_partitions(source, true);
+}
+
 static enum topic group_topic(const struct source_kafka *source)
 {
 	return source->read_requests ? TOPIC_SCORING_REQUESTS : TOPIC_IMPRESSIONS;

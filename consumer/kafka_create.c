@@ -24,7 +24,7 @@ static void unforward(rd_kafka_t *client)
 }
 
 /* A client is not gone before every message of its partitions is: the common queue goes first. */
-static void close_clients(struct source_kafka *source)
+void kafka_close_clients(struct source_kafka *source)
 {
 	if (source->graph)
 		rd_kafka_assign(source->graph, NULL);
@@ -42,6 +42,8 @@ static void close_clients(struct source_kafka *source)
 	}
 	if (source->watch)
 		rd_kafka_destroy_flags(source->watch, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	source->group = source->graph = source->watch = NULL;
+	source->queue = NULL;
 }
 
 void kafka_source_destroy(struct source *base)
@@ -57,7 +59,7 @@ void kafka_source_destroy(struct source *base)
 		rd_kafka_topic_partition_list_destroy(source->assign_pending);
 	if (source->group_metadata)
 		rd_kafka_consumer_group_metadata_destroy(source->group_metadata);
-	close_clients(source);
+	kafka_close_clients(source);
 	if (source->has_held)
 		kafka_record_free(source->held.payload);
 	merge_destroy(source->merge);
@@ -141,8 +143,7 @@ static enum status make_client(struct source_kafka *source, const struct consume
 	return STATUS_OK;
 }
 
-static enum status make_clients(struct source_kafka *source, const struct source_kafka_options *options,
-				struct error *error)
+static void set_confs(struct source_kafka *source, const struct source_kafka_options *options)
 {
 	struct consumer_conf common = {
 		.brokers = source->brokers,
@@ -150,7 +151,6 @@ static enum status make_clients(struct source_kafka *source, const struct source
 		.settings_count = options->settings_count,
 		.opaque = source,
 	};
-	enum status status;
 
 	source->group_conf = source->graph_conf = source->watch_conf = common;
 	source->group_conf.group_id = source->group_id;
@@ -159,7 +159,12 @@ static enum status make_clients(struct source_kafka *source, const struct source
 	source->group_conf.failed = source->graph_conf.failed = kafka_client_failed;
 	source->graph_conf.group_id = source->watch_conf.group_id = source->graph_group_id;
 	source->watch_conf.uncommitted = true;
-	status = make_client(source, &source->group_conf, &source->group, error);
+}
+
+enum status kafka_make_clients(struct source_kafka *source, struct error *error)
+{
+	enum status status = make_client(source, &source->group_conf, &source->group, error);
+
 	if (status == STATUS_OK)
 		status = make_client(source, &source->watch_conf, &source->watch, error);
 	if (status == STATUS_OK && source->read_graph)
@@ -186,8 +191,9 @@ enum status source_kafka_create(const struct source_kafka_options *options, stru
 	    (!mem_multiply(scratch, SCRATCH_RECORDS, &scratch) ||
 	     !(source->reader.scratch = arena_create(scratch + (1 << 20)))))
 		status = error_set(error, STATUS_NO_MEMORY, "out of memory for the Kafka source");
+	set_confs(source, options);
 	if (status == STATUS_OK)
-		status = make_clients(source, options, error);
+		status = kafka_make_clients(source, error);
 	if (status != STATUS_OK) {
 		kafka_source_destroy(&source->source);
 		return status;

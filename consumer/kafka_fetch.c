@@ -44,6 +44,9 @@ enum status kafka_error(struct source_kafka *source, rd_kafka_resp_err_t code, c
 		text = rd_kafka_err2str(code);
 	switch (code) {
 	case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+		if (kafka_may_heal(source))
+			return error_set(error, STATUS_RETRY, "%s: group %s has forgotten this member during an outage",
+					 what, source->group_id);
 		return error_set(error, STATUS_FENCED, "%s: another process has joined group %s as %s", what,
 				 source->group_id, source->instance_id ? source->instance_id : "this member");
 	case RD_KAFKA_RESP_ERR__AUTHENTICATION:
@@ -69,7 +72,7 @@ void kafka_client_failed(rd_kafka_t *client, int code, const char *reason, void 
 
 	(void)client;
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-		source->unreachable = true;
+		kafka_outage(source);
 	if (status_class(status) == STATUS_CLASS_FATAL && source->failure == STATUS_OK) {
 		source->failure = status;
 		source->failure_error = error;
@@ -88,6 +91,8 @@ enum status kafka_check_reachable(struct source_kafka *source, struct error *err
 	code = rd_kafka_metadata(source->watch, 0, NULL, &metadata, REACHABLE_MS);
 	if (metadata)
 		rd_kafka_metadata_destroy(metadata);
+	if (code)
+		kafka_outage(source);
 	if (code)
 		return error_set(error, STATUS_RETRY, "no broker answers at %s: %s", source->brokers,
 				 rd_kafka_err2str(code));

@@ -4,6 +4,7 @@
  *   kafka_others.c  partitions of other members at the end of a backfill
  *   source_kafka.c  the class: what a caller sees
  *   kafka_create.c  makes and unmakes it
+ *   kafka_heal.c    a group that has forgotten us during an outage is joined anew
  * One thread: librdkafka's callbacks run inside calls of this source. */
 #ifndef EXITPOLL_CONSUMER_KAFKA_STATE_H
 #define EXITPOLL_CONSUMER_KAFKA_STATE_H
@@ -66,6 +67,13 @@ struct source_kafka {
 	size_t release_left;            /* entries that have waited long enough */
 
 	bool unreachable;               /* a client has lost all brokers, and none has answered since */
+
+	/* healing, see kafka_heal.c */
+	int64_t outage_ns;              /* when brokers were last known to be unreachable; 0: never */
+	unsigned heals;                 /* since the last outage began */
+	bool forgotten;                 /* fenced by our own older membership: the clients must be made anew */
+	bool restart;                   /* they were: what is read begins anew with `start` */
+
 	enum status failure;            /* fatal, found in a callback; OK: none */
 	struct error failure_error;
 
@@ -76,7 +84,12 @@ struct source_kafka {
 
 /* ---- source_kafka.c and kafka_create.c ---- */
 extern const struct source_class kafka_source_class;
+/* Asks for the group's topic, once per client. */
+enum status kafka_subscribe(struct source_kafka *source, struct error *error);
 void kafka_source_destroy(struct source *source);       /* NULL ok */
+/* The clients and their queue, from the confs; and away with them. Half of them is legal. */
+enum status kafka_make_clients(struct source_kafka *source, struct error *error);
+void kafka_close_clients(struct source_kafka *source);
 
 /* ---- kafka_assign.c ---- */
 void kafka_group_rebalanced(rd_kafka_t *client, rd_kafka_resp_err_t code,
@@ -85,6 +98,8 @@ void kafka_group_rebalanced(rd_kafka_t *client, rd_kafka_resp_err_t code,
 enum status kafka_take_assignment(struct source_kafka *source, struct error *error);
 /* Gives the group's partitions up. */
 enum status kafka_let_go(struct source_kafka *source, struct error *error);
+/* Forgets the group's partitions and what waits of them, without a word to the client. */
+void kafka_drop_group(struct source_kafka *source);
 /* Assigns all partitions of items and interactions, from these positions or the beginning. */
 enum status kafka_assign_graph(struct source_kafka *source, const struct position *positions, size_t count,
 			       struct error *error);
@@ -95,6 +110,14 @@ enum status kafka_out_of_range(struct source_kafka *source, struct kafka_partiti
 			       struct error *error);
 /* All topics exist; the text says which does not. */
 enum status kafka_check_topics(struct source_kafka *source, struct error *error);
+
+/* ---- kafka_heal.c ---- */
+/* No broker was reachable just now. */
+void kafka_outage(struct source_kafka *source);
+/* Fenced: whether that may be our own membership from before an outage; then `forgotten` is set. */
+bool kafka_may_heal(struct source_kafka *source);
+/* While `forgotten`: new clients, subscribed; then `restart` is set. RETRY: call again. */
+enum status kafka_heal(struct source_kafka *source, struct error *error);
 
 /* ---- kafka_others.c ---- */
 /* At our own end of a backfill: whether the partitions of other members are at theirs, or have made no

@@ -41,7 +41,7 @@ static bool all_probed(const struct source_kafka *source)
 	return true;
 }
 
-static enum status subscribe(struct source_kafka *source, struct error *error)
+enum status kafka_subscribe(struct source_kafka *source, struct error *error)
 {
 	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_resp_err_t code;
@@ -77,10 +77,12 @@ static enum status kafka_join(struct source *base, int64_t *oldest_unanswered_ms
 		return error_set(error, source->failure, "%s", source->failure_error.text);
 	if (status_class(status) == STATUS_CLASS_RETRY)
 		return error_set(error, STATUS_UNAVAILABLE, "no answer from %s: %s", source->brokers, local.text);
-	if (status != STATUS_OK || (status = subscribe(source, &local)) != STATUS_OK)
+	if (status != STATUS_OK || (status = kafka_subscribe(source, &local)) != STATUS_OK)
 		return error_set(error, status, "%s", local.text);
 	while (!source->assigned || !all_probed(source)) {
-		if (source->revoke_pending)
+		if (source->forgotten)
+			status = kafka_heal(source, &local);
+		if (status == STATUS_OK && source->revoke_pending)
 			status = kafka_let_go(source, &local);
 		if (status == STATUS_OK && source->assign_pending)
 			status = kafka_take_assignment(source, &local);
@@ -121,7 +123,7 @@ static enum status kafka_start(struct source *base, const struct position *posit
 	if (status != STATUS_OK)
 		return status;
 	source->started = true;
-	source->probing = false;
+	source->probing = source->restart = false;
 	source->blocked_ns = 0;
 	source->release_left = 0;
 	return STATUS_OK;
@@ -290,12 +292,24 @@ static bool probe(struct source_kafka *source, bool *rewind)
 /* What must be settled before anything is read. True: the batch says it all. */
 static enum status attend_group(struct source_kafka *source, struct source_batch *batch, struct error *error)
 {
-	if (source->revoke_pending && source->dirty)
+	/* Forgotten by the group, its partitions are as good as gone. */
+	if ((source->revoke_pending || source->forgotten) && source->dirty)
 		batch->revoked = true;
+	else if (source->forgotten)
+		return kafka_heal(source, error);
 	else if (source->revoke_pending)
 		return kafka_let_go(source, error);
 	else if (source->assign_pending)
 		return kafka_take_assignment(source, error);
+	return STATUS_OK;
+}
+
+/* After healing: once the group has given partitions again, everything begins with `start`. */
+static enum status rejoined(const struct source_kafka *source, bool *rewind, struct error *error)
+{
+	if (!source->assigned || !all_probed(source))
+		return error_set(error, STATUS_RETRY, "joining group %s again", source->group_id);
+	*rewind = true;
 	return STATUS_OK;
 }
 
@@ -330,12 +344,15 @@ static enum status kafka_poll(struct source *base, size_t records_max, int64_t t
 		if (trouble != STATUS_OK && status_class(trouble) != STATUS_CLASS_RETRY)
 			return error_set(error, trouble, "%s", local.text);
 		/* A revocation that came just now is told before anything else is given out. */
-		if (source->revoke_pending && source->dirty)
+		if ((source->revoke_pending || source->forgotten) && source->dirty)
 			batch.revoked = true;
+		if (trouble == STATUS_OK && source->restart && !batch.revoked)
+			trouble = rejoined(source, &batch.rewind, &local);
 		batch.backfill = backfilling(source);
 		wait_ms = milliseconds_left(deadline);
 		wait_ms = wait_ms < SLICE_MS ? wait_ms : SLICE_MS;
-		if (!batch.revoked && (!source->probing || probe(source, &batch.rewind)) && !batch.rewind) {
+		if (!batch.revoked && !source->forgotten && !source->restart &&
+		    (!source->probing || probe(source, &batch.rewind)) && !batch.rewind) {
 			update_lanes(source, batch.backfill);
 			status = fill(source, records_max, arena, records, &batch, &wait_ms, error);
 			if (status != STATUS_OK)
@@ -414,6 +431,8 @@ static enum status kafka_resume(struct source *base, struct error *error)
 {
 	struct source_kafka *source = self(base);
 
+	if (source->forgotten)
+		return kafka_heal(source, error);
 	return source->revoke_pending ? kafka_let_go(source, error) : kafka_reread_group(source, true, error);
 }
 

@@ -56,9 +56,6 @@ static enum outcome judge(struct transactional *producer, rd_kafka_error_t *fail
 			  producer->conf.transaction_timeout_ms * 1000000 && producer->open ?
 			  OUTCOME_DEAD : OUTCOME_FENCED;
 		break;
-	case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
-		outcome = OUTCOME_FENCED;
-		break;
 	case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
 	case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
 	case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
@@ -77,6 +74,8 @@ static enum outcome judge(struct transactional *producer, rd_kafka_error_t *fail
 		outcome = OUTCOME_FATAL;
 		break;
 	default:
+		/* Also FENCED_INSTANCE_ID: after an outage it may be our own older membership of the consumer group,
+		 * and it is for the consumer to say; another instance fences this producer as well. */
 		outcome = rd_kafka_error_is_fatal(failure) ? OUTCOME_DEAD :
 			  rd_kafka_error_txn_requires_abort(failure) ? OUTCOME_ABORT :
 			  rd_kafka_error_is_retriable(failure) ? OUTCOME_AGAIN : OUTCOME_DEAD;
