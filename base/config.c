@@ -29,9 +29,11 @@ struct config {
 	size_t keys_count;
 	size_t count;                   /* keys, then passed-through ones */
 	const char *pass_through;
+	bool (*passed_is_secret)(const char *name);
 };
 
-struct config *config_create(const struct config_key *keys, size_t count, const char *pass_through)
+struct config *config_create(const struct config_key *keys, size_t count, const char *pass_through,
+			     bool (*passed_is_secret)(const char *name))
 {
 	struct config *config = mem_alloc_zero(1, sizeof *config);
 	if (!config)
@@ -45,6 +47,7 @@ struct config *config_create(const struct config_key *keys, size_t count, const 
 		config->settings[i].key = &keys[i];
 	config->keys_count = config->count = count;
 	config->pass_through = pass_through;
+	config->passed_is_secret = passed_is_secret;
 	return config;
 }
 
@@ -66,15 +69,10 @@ static const char *setting_name(const struct setting *setting)
 	return setting->key ? setting->key->name : setting->name;
 }
 
-static bool name_is_secret(const char *name)
+static bool is_secret(const struct config *config, const struct setting *setting)
 {
-	return strstr(name, "password") || strstr(name, "secret") || strstr(name, "key.pem") ||
-	       strstr(name, "oauthbearer.config") || strstr(name, "token");
-}
-
-static bool is_secret(const struct setting *setting)
-{
-	return setting->key ? setting->key->secret : name_is_secret(setting->name);
+	return setting->key ? setting->key->secret
+			    : config->passed_is_secret(setting->name + strlen(config->pass_through));
 }
 
 static struct setting *find(const struct config *config, const char *name)
@@ -185,12 +183,12 @@ static enum status read_secret_file(const char *name, const char *path, char **o
 }
 
 /* file:PATH and env:NAME are followed for secrets; anything else is taken as it is. */
-static enum status resolve(const struct setting *setting, const char *value, enum config_origin origin,
-			   char **out, struct error *error)
+static enum status resolve(const struct config *config, const struct setting *setting, const char *value,
+			   enum config_origin origin, char **out, struct error *error)
 {
 	const char *name = setting_name(setting);
 
-	if (is_secret(setting)) {
+	if (is_secret(config, setting)) {
 		if (strncmp(value, "file:", 5) == 0)
 			return read_secret_file(name, value + 5, out, error);
 		if (strncmp(value, "env:", 4) == 0) {
@@ -232,7 +230,7 @@ static enum status set_with_origin(struct config *config, const char *name, cons
 	}
 	if (origin < setting->origin)
 		return STATUS_OK;
-	status = resolve(setting, value, origin, &copy, error);
+	status = resolve(config, setting, value, origin, &copy, error);
 	if (status == STATUS_OK && setting->key)
 		status = check_value(setting->key, copy, error);
 	origin_copy = status == STATUS_OK ? mem_copy_string(origin_text) : NULL;
@@ -434,7 +432,7 @@ void config_entry_at(const struct config *config, size_t index, struct config_en
 	const char *fallback = setting->key ? setting->key->default_value : NULL;
 
 	out->key = setting_name(setting);
-	out->secret = is_secret(setting);
+	out->secret = is_secret(config, setting);
 	out->value = setting->value ? (out->secret ? "********" : setting->value) : fallback;
 	out->origin = setting->origin_text ? setting->origin_text : "default";
 	out->help = setting->key ? setting->key->help : NULL;

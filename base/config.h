@@ -29,8 +29,10 @@ struct config_key {
 enum config_origin { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENVIRONMENT, CONFIG_COMMAND_LINE };
 
 struct config;
-/* keys[count] must outlive the object. pass_through: "kafka." or NULL. NULL: no memory. */
-struct config *config_create(const struct config_key *keys, size_t count, const char *pass_through);
+/* keys[count] must outlive the object. pass_through: "kafka." or NULL; passed_is_secret says which names
+ * behind that prefix hold secrets. NULL: no memory. */
+struct config *config_create(const struct config_key *keys, size_t count, const char *pass_through,
+			     bool (*passed_is_secret)(const char *name));
 void config_destroy(struct config *config);             /* NULL ok */
 
 /* STATUS_CONFIG with the nearest right key, the type or the range. */

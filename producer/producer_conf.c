@@ -7,9 +7,6 @@
 
 #include "base/log.h"
 
-#include <stdio.h>
-#include <string.h>
-
 static enum kafka_setting_result set_property(void *context, const char *name, const char *value)
 {
 	char text[256];
@@ -24,32 +21,12 @@ static enum kafka_setting_result set_property(void *context, const char *name, c
 	}
 }
 
-/* Connections that fail and are tried again: told once, by the error callback, when no broker is left. */
-static bool is_noise(const char *facility)
-{
-	static const char *const noise[] = {"CONFWARN", "FAIL", "ERROR", "REQTMOUT", "GETPID", "TERMINATE"};
-
-	for (size_t i = 0; i < sizeof(noise) / sizeof(noise[0]); i++)
-		if (strcmp(facility, noise[i]) == 0)
-			return true;
-	return false;
-}
-
 static void log_line(const rd_kafka_t *client, int level, const char *facility, const char *message)
 {
 	const struct producer_conf *conf = rd_kafka_opaque(client);
-	char text[512];
 
-	snprintf(text, sizeof(text), "%s", message);
-	if (conf)
-		kafka_settings_scrub(conf->settings, conf->settings_count, text);
-	for (char *at = text; *at; at++)
-		if (*at == '"')
-			*at = '\'';
-	if (level <= 4 && !is_noise(facility))
-		log_warning("kafka.client", "client=producer facility=%s message=\"%s\"", facility, text);
-	else
-		log_debug("kafka.client", "client=producer facility=%s message=\"%s\"", facility, text);
+	kafka_settings_log(conf ? conf->settings : NULL, conf ? conf->settings_count : 0, "producer", level, facility,
+			   message);
 }
 
 static void error_happened(rd_kafka_t *client, int code, const char *reason, void *opaque)

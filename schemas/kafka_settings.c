@@ -5,8 +5,10 @@
  * Called by consumer and producer when they make a client, and by their log callbacks. Any thread. */
 #include "schemas/kafka_settings.h"
 
+#include "base/log.h"
 #include "base/text.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct {
@@ -46,7 +48,7 @@ const char *kafka_setting_reserved(const char *name)
 bool kafka_setting_is_secret(const char *name)
 {
 	static const char *const parts[] = {"password", "secret", "key.pem", "token", "jaas",
-					    "oauthbearer.config", "sasl.username"};
+					    "oauthbearer.config"};
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		if (strstr(name, parts[i]))
 			return true;
@@ -57,11 +59,38 @@ void kafka_settings_scrub(const struct kafka_setting *settings, size_t count, ch
 {
 	for (size_t i = 0; i < count; i++) {
 		size_t size = settings[i].value ? strlen(settings[i].value) : 0;
-		if (size == 0 || !kafka_setting_is_secret(settings[i].name))
+		bool hidden = kafka_setting_is_secret(settings[i].name) || strstr(settings[i].name, "sasl.username");
+		if (size == 0 || !hidden)
 			continue;
 		for (char *at = strstr(text, settings[i].value); at; at = strstr(at + size, settings[i].value))
 			memset(at, '*', size);
 	}
+}
+
+/* Connections that fail and are tried again: told once, by the error callback, when no broker is left. */
+static bool is_noise(const char *facility)
+{
+	static const char *const noise[] = {"CONFWARN", "FAIL", "ERROR", "REQTMOUT", "GETPID", "TERMINATE"};
+
+	for (size_t i = 0; i < sizeof(noise) / sizeof(noise[0]); i++)
+		if (strcmp(facility, noise[i]) == 0)
+			return true;
+	return false;
+}
+
+void kafka_settings_log(const struct kafka_setting *settings, size_t count, const char *client, int level,
+			const char *facility, const char *message)
+{
+	enum { SYSLOG_WARNING = 4 };
+	enum log_level ours = level <= SYSLOG_WARNING && !is_noise(facility) ? LOG_WARNING : LOG_DEBUG;
+	char text[512];
+
+	snprintf(text, sizeof(text), "%s", message);
+	kafka_settings_scrub(settings, count, text);
+	for (char *at = text; *at; at++)
+		if (*at == '"')
+			*at = '\'';
+	log_event(ours, "kafka.client", "client=%s facility=%s message=\"%s\"", client, facility, text);
 }
 
 static const char *nearest(const char *name, const char *const *known, size_t known_count)

@@ -20,8 +20,13 @@ const char *kafka_setting_reserved(const char *name);
 /* Whether a value of this name must never be seen (passwords, private keys, tokens). */
 bool kafka_setting_is_secret(const char *name);
 
-/* Overwrites every occurrence of a secret value in `text` with '*', in place. */
+/* Overwrites every occurrence of a secret value (and of a user's name) in `text` with '*', in place. */
 void kafka_settings_scrub(const struct kafka_setting *settings, size_t count, char *text);
+
+/* One log line of a client ("consumer", "producer"): secrets removed, what is told elsewhere left to the
+ * debug level. level is syslog's. The settings are those that the client was made with. */
+void kafka_settings_log(const struct kafka_setting *settings, size_t count, const char *client, int level,
+			const char *facility, const char *message);
 
 enum kafka_setting_result { KAFKA_SETTING_OK, KAFKA_SETTING_UNKNOWN, KAFKA_SETTING_INVALID };
 

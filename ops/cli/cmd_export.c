@@ -1,4 +1,5 @@
 /* cmd_export.c - `exitpoll export`: the state as numpy arrays and tables. */
+#include "ops/cli/arguments.h"
 #include "ops/cli/cli.h"
 #include "ops/cli/progress.h"
 #include "graph-updater/export.h"
@@ -41,7 +42,6 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
 	static const char *const kinds[] = {"embeddings", "seeds", "neighbors", "graph"};
 	struct arguments *arguments = state->input;
-	char *end;
 
 	switch (key) {
 	case KEY_STATE: arguments->state = argument; break;
@@ -61,9 +61,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		arguments->side = argument;
 		break;
 	case KEY_MOST:
-		arguments->export.most = (uint32_t)strtoul(argument, &end, 10);
-		if (*end || end == argument || arguments->export.most < 1 || arguments->export.most > 256)
-			argp_error(state, "--most %s: a number from 1 to 256 is needed", argument);
+		arguments->export.most = (uint32_t)arguments_whole(state, "most", argument, 1, 256);
 		break;
 	case KEY_JSON: arguments->json = true; break;
 	case KEY_QUIET: arguments->quiet = true; break;

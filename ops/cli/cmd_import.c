@@ -1,4 +1,5 @@
 /* cmd_import.c - `exitpoll import`: tables of interactions and items become a folder of container files. */
+#include "ops/cli/arguments.h"
 #include "ops/cli/cli.h"
 #include "ops/cli/progress.h"
 #include "producer/import.h"
@@ -66,15 +67,6 @@ static const char description[] =
 	"      --time-column timestamp --impressions leave-last --out events\n"
 	"  exitpoll import --interactions clicks.tsv.gz --untimed first --out events\n";
 
-static uint64_t whole(struct argp_state *state, const char *name, const char *text, uint64_t max)
-{
-	char *end;
-	uint64_t number = strtoull(text, &end, 10);
-	if (*end || end == text || *text == '-' || number > max)
-		argp_error(state, "--%s %s: a number from 0 to %" PRIu64 " is needed", name, text, max);
-	return number;
-}
-
 static void add(struct argp_state *state, const char *name, const char **list, size_t *count, const char *value)
 {
 	if (*count == LIST_MAX)
@@ -112,14 +104,14 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		import->untimed = !strcmp(argument, "skip") ? IMPORT_UNTIMED_SKIP : IMPORT_UNTIMED_FIRST;
 		break;
 	case KEY_IMPRESSIONS: import->impressions = argument; break;
-	case KEY_CANDIDATES: import->candidates = whole(state, "candidates", argument, 1000000); break;
+	case KEY_CANDIDATES: import->candidates = arguments_whole(state, "candidates", argument, 0, 1000000); break;
 	case KEY_SKIP_NEW: import->skip_new = true; break;
-	case KEY_SEED: import->seed = whole(state, "seed", argument, UINT64_MAX); break;
+	case KEY_SEED: import->seed = arguments_whole(state, "seed", argument, 0, UINT64_MAX); break;
 	case KEY_LABEL: import->label = argument; break;
 	case KEY_ATTRIBUTE:
 		add(state, "attribute", arguments->attributes, &import->attributes_count, argument);
 		break;
-	case KEY_BAD_ROWS: import->bad_rows_max = whole(state, "bad-rows", argument, SIZE_MAX); break;
+	case KEY_BAD_ROWS: import->bad_rows_max = arguments_whole(state, "bad-rows", argument, 0, SIZE_MAX); break;
 	case KEY_JSON: arguments->json = true; break;
 	case KEY_QUIET: arguments->quiet = true; break;
 	case ARGP_KEY_ARG: argp_error(state, "unexpected argument '%s'", argument); break;

@@ -1,4 +1,5 @@
 /* cmd_inspect.c - `exitpoll inspect`: finds out what a path or address is and looks into it. */
+#include "ops/cli/arguments.h"
 #include "ops/cli/cli.h"
 #include "ops/cli/inspect.h"
 
@@ -42,15 +43,12 @@ static const char description[] =
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
 	struct arguments *arguments = state->input;
-	char *end;
 
 	switch (key) {
 	case KEY_CHECK: arguments->inspect.check = true; break;
 	case KEY_JSON: arguments->inspect.json = true; break;
 	case KEY_RECORDS:
-		arguments->inspect.records_max = strtoul(argument, &end, 10);
-		if (*end || end == argument)
-			argp_error(state, "--records %s: a number is needed", argument);
+		arguments->inspect.records_max = arguments_whole(state, "records", argument, 0, SIZE_MAX);
 		break;
 	case KEY_USER: arguments->inspect.user = argument; break;
 	case KEY_ITEM: arguments->inspect.item = argument; break;

@@ -1,5 +1,6 @@
 /* cmd_replay.c - `exitpoll replay`: a folder of container files into Kafka topics, at the speed of its
  * event times or as fast as possible. */
+#include "ops/cli/arguments.h"
 #include "ops/cli/cli.h"
 #include "ops/cli/endpoint.h"
 #include "ops/cli/progress.h"
@@ -12,12 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAIRS_MAX = 256, BATCH_RECORDS = 4096, PAUSE_MS_MAX = 10000 };
+enum { BATCH_RECORDS = 4096, PAUSE_MS_MAX = 10000 };
 
 struct arguments {
-	const char *from, *to, *speed, *config_file;
-	char *pairs[PAIRS_MAX];
-	size_t pairs_count;
+	const char *from, *to, *speed;
+	struct settings_arguments settings;
 	struct replay_options replay;
 	bool json, quiet;
 };
@@ -46,15 +46,6 @@ static const char description[] =
 	"  exitpoll replay --from events --to kafka://localhost:9092 --speed max\n"
 	"  exitpoll replay --from events --to kafka://localhost:9092 --speed 3600x --start 1388534400000\n";
 
-static uint64_t whole(struct argp_state *state, const char *name, const char *text)
-{
-	char *end;
-	uint64_t number = strtoull(text, &end, 10);
-	if (*end || end == text || *text == '-')
-		argp_error(state, "--%s %s: a number is needed", name, text);
-	return number;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
 	struct arguments *arguments = state->input;
@@ -63,16 +54,16 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	case KEY_FROM: arguments->from = argument; break;
 	case KEY_TO: arguments->to = argument; break;
 	case KEY_SPEED: arguments->speed = argument; break;
-	case KEY_START: arguments->replay.start_ms = (int64_t)whole(state, "start", argument); break;
-	case KEY_SKIP: arguments->replay.skip = whole(state, "skip", argument); break;
-	case KEY_MAX: arguments->replay.events_max = whole(state, "events", argument); break;
-	case KEY_PAUSE: arguments->replay.pause_ms_max = (int64_t)whole(state, "pause-max", argument); break;
-	case KEY_CONFIG: arguments->config_file = argument; break;
-	case KEY_SET:
-		if (arguments->pairs_count == PAIRS_MAX)
-			argp_error(state, "--set more than %d times", (int)PAIRS_MAX);
-		arguments->pairs[arguments->pairs_count++] = argument;
+	case KEY_START:
+		arguments->replay.start_ms = (int64_t)arguments_whole(state, "start", argument, 0, INT64_MAX);
 		break;
+	case KEY_SKIP: arguments->replay.skip = arguments_whole(state, "skip", argument, 0, UINT64_MAX); break;
+	case KEY_MAX: arguments->replay.events_max = arguments_whole(state, "events", argument, 0, UINT64_MAX); break;
+	case KEY_PAUSE:
+		arguments->replay.pause_ms_max = (int64_t)arguments_whole(state, "pause-max", argument, 0, INT64_MAX);
+		break;
+	case KEY_CONFIG: arguments->settings.config_file = argument; break;
+	case KEY_SET: arguments_add_pair(state, &arguments->settings, argument); break;
 	case KEY_JSON: arguments->json = true; break;
 	case KEY_QUIET: arguments->quiet = true; break;
 	case ARGP_KEY_ARG: argp_error(state, "unexpected argument '%s'", argument); break;
@@ -173,8 +164,8 @@ static enum status work(struct arguments *arguments, struct config *config, stru
 	struct registry *registry = NULL;
 	struct endpoint from, to;
 	struct feed feed = {0};
-	enum status status = settings_load(config, arguments->config_file, arguments->pairs, arguments->pairs_count,
-					   error);
+	enum status status = settings_load(config, arguments->settings.config_file, arguments->settings.pairs,
+					   arguments->settings.pairs_count, error);
 
 	if (status == STATUS_OK)
 		status = endpoint_parse(arguments->from, &from, error);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "consumer/source.h"
+#include "ops/cli/arguments.h"
 #include "ops/cli/cli.h"
 #include "ops/cli/interrupt.h"
 #include "ops/cli/progress.h"
@@ -16,13 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAIRS_MAX = 256 };
-
 struct arguments {
 	struct run_options run;
-	const char *from, *to, *stage, *until, *config_file;
-	char *pairs[PAIRS_MAX];
-	size_t pairs_count;
+	const char *from, *to, *stage, *until;
+	struct settings_arguments settings;
 	bool help_settings;
 };
 
@@ -60,7 +58,6 @@ static const char description[] =
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
 	struct arguments *arguments = state->input;
-	char *end;
 
 	switch (key) {
 	case KEY_FROM: arguments->from = argument; break;
@@ -69,21 +66,15 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	case KEY_MODEL: arguments->run.model = argument; break;
 	case KEY_STATE: arguments->run.state = argument; break;
 	case KEY_UNTIL: arguments->until = argument; break;
-	case KEY_CONFIG: arguments->config_file = argument; break;
-	case KEY_SET:
-		if (arguments->pairs_count == PAIRS_MAX)
-			argp_error(state, "--set more than %d times", (int)PAIRS_MAX);
-		arguments->pairs[arguments->pairs_count++] = argument;
-		break;
+	case KEY_CONFIG: arguments->settings.config_file = argument; break;
+	case KEY_SET: arguments_add_pair(state, &arguments->settings, argument); break;
 	case KEY_FORCE: arguments->run.force = true; break;
 	case KEY_DRY_RUN: arguments->run.dry_run = true; break;
 	case KEY_JSON: arguments->run.json = true; break;
 	case KEY_QUIET: arguments->run.quiet = true; break;
 	case KEY_HELP_SETTINGS: arguments->help_settings = true; break;
 	case KEY_SHOW:
-		arguments->run.show = strtoul(argument, &end, 10);
-		if (*end || end == argument || arguments->run.show > SHOWCASE_MAX)
-			argp_error(state, "--show %s: a number from 0 to %d is needed", argument, (int)SHOWCASE_MAX);
+		arguments->run.show = arguments_whole(state, "show", argument, 0, SHOWCASE_MAX);
 		break;
 	case ARGP_KEY_ARG: argp_error(state, "unexpected argument '%s'", argument); break;
 	default: return ARGP_ERR_UNKNOWN;
@@ -327,7 +318,8 @@ int cmd_run(int argc, char **argv)
 	parts.config = settings_create();
 	if (!parts.config)
 		return cli_usage("run", "out of memory");
-	status = settings_load(parts.config, arguments.config_file, arguments.pairs, arguments.pairs_count, &error);
+	status = settings_load(parts.config, arguments.settings.config_file, arguments.settings.pairs,
+			       arguments.settings.pairs_count, &error);
 	if (status == STATUS_OK)
 		status = complete(&arguments, &error);
 	if (status == STATUS_OK) {

@@ -1,4 +1,5 @@
 /* cmd_topics.c - `exitpoll topics create|check`: the topics with the settings that the stream relies on. */
+#include "ops/cli/arguments.h"
 #include "ops/cli/cli.h"
 #include "ops/cli/endpoint.h"
 #include "ops/cli/settings.h"
@@ -8,12 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAIRS_MAX = 256 };
-
 struct arguments {
-	const char *verb, *to, *config_file;
-	char *pairs[PAIRS_MAX];
-	size_t pairs_count;
+	const char *verb, *to;
+	struct settings_arguments settings;
 	int32_t partitions;
 	int replication_factor;
 	bool json;
@@ -39,31 +37,20 @@ static const char description[] =
 	"  exitpoll topics check --to kafka://localhost:9092 --json\n\n"
 	"The exit code of `check` is 78 when something is missing or breaks a promise.\n";
 
-static int whole_number(struct argp_state *state, const char *name, const char *text, long max)
-{
-	char *end;
-	long number = strtol(text, &end, 10);
-	if (*end || end == text || number < 1 || number > max)
-		argp_error(state, "--%s %s: a number from 1 to %ld is needed", name, text, max);
-	return (int)number;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
 	struct arguments *arguments = state->input;
 
 	switch (key) {
 	case KEY_TO: arguments->to = argument; break;
-	case KEY_PARTITIONS: arguments->partitions = whole_number(state, "partitions", argument, 10000); break;
+	case KEY_PARTITIONS:
+		arguments->partitions = (int32_t)arguments_whole(state, "partitions", argument, 1, 10000);
+		break;
 	case KEY_REPLICATION:
-		arguments->replication_factor = whole_number(state, "replication-factor", argument, 100);
+		arguments->replication_factor = (int)arguments_whole(state, "replication-factor", argument, 1, 100);
 		break;
-	case KEY_CONFIG: arguments->config_file = argument; break;
-	case KEY_SET:
-		if (arguments->pairs_count == PAIRS_MAX)
-			argp_error(state, "--set more than %d times", (int)PAIRS_MAX);
-		arguments->pairs[arguments->pairs_count++] = argument;
-		break;
+	case KEY_CONFIG: arguments->settings.config_file = argument; break;
+	case KEY_SET: arguments_add_pair(state, &arguments->settings, argument); break;
 	case KEY_JSON: arguments->json = true; break;
 	case ARGP_KEY_ARG:
 		if (arguments->verb || (strcmp(argument, "create") != 0 && strcmp(argument, "check") != 0))
@@ -110,8 +97,8 @@ static enum status work(const struct arguments *arguments, struct config *config
 					.replication_factor = arguments->replication_factor,
 					.settings = lists.kafka};
 	struct endpoint to;
-	enum status status = settings_load(config, arguments->config_file, arguments->pairs,
-					   arguments->pairs_count, error);
+	enum status status = settings_load(config, arguments->settings.config_file, arguments->settings.pairs,
+					   arguments->settings.pairs_count, error);
 
 	if (status == STATUS_OK)
 		status = endpoint_parse(arguments->to, &to, error);

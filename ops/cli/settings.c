@@ -111,7 +111,7 @@ enum { KEYS = sizeof table / sizeof table[0] };
 
 struct config *settings_create(void)
 {
-	return config_create(table, KEYS, "kafka.");
+	return config_create(table, KEYS, "kafka.", kafka_setting_is_secret);
 }
 
 enum status settings_load(struct config *config, const char *file, char *const *pairs, size_t count,

@@ -3,10 +3,10 @@
 #define EXITPOLL_OPS_CLI_SETTINGS_H
 
 #include "base/config.h"
+#include "schemas/kafka_settings.h"
 #include "scorer/scorer.h"
 #if EXITPOLL_KAFKA
 #include "graph-updater/updater.h"
-#include "schemas/kafka_settings.h"
 #include "schemas/registry.h"
 #include "schemas/topic.h"
 #endif

@@ -18,9 +18,14 @@ static const struct config_key keys[] = {
 static struct config *config;
 static struct error error;
 
+static bool is_secret(const char *name)
+{
+	return strstr(name, "password") != NULL;
+}
+
 static void setup(void)
 {
-	config = config_create(keys, sizeof keys / sizeof keys[0], "kafka.");
+	config = config_create(keys, sizeof keys / sizeof keys[0], "kafka.", is_secret);
 	ck_assert_ptr_nonnull(config);
 	memset(&error, 0, sizeof error);
 }
