@@ -91,11 +91,11 @@ enum status kafka_check_reachable(struct source_kafka *source, struct error *err
 	code = rd_kafka_metadata(source->watch, 0, NULL, &metadata, REACHABLE_MS);
 	if (metadata)
 		rd_kafka_metadata_destroy(metadata);
-	if (code)
+	if (code) {
 		kafka_outage(source);
-	if (code)
 		return error_set(error, STATUS_RETRY, "no broker answers at %s: %s", source->brokers,
 				 rd_kafka_err2str(code));
+	}
 	source->unreachable = false;
 	return STATUS_OK;
 }

@@ -69,18 +69,12 @@ static void partition_free(struct offsets *offsets, struct partition *partition)
 	mem_free(partition->minima);
 }
 
-void offsets_clear(struct offsets *offsets)
-{
-	for (size_t i = 0; i < offsets->count; i++)
-		partition_free(offsets, &offsets->partitions[i]);
-	offsets->count = 0;
-}
-
 void offsets_destroy(struct offsets *offsets)
 {
 	if (!offsets)
 		return;
-	offsets_clear(offsets);
+	for (size_t i = 0; i < offsets->count; i++)
+		partition_free(offsets, &offsets->partitions[i]);
 	mem_free(offsets->partitions);
 	mem_free(offsets->prefix);
 	mem_free(offsets);

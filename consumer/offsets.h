@@ -22,7 +22,6 @@ void offsets_destroy(struct offsets *offsets);          /* NULL ok */
 enum status offsets_assign(struct offsets *offsets, enum topic topic, int32_t partition,
 			   int64_t next_offset, struct error *error);
 void offsets_revoke(struct offsets *offsets, enum topic topic, int32_t partition);
-void offsets_clear(struct offsets *offsets);            /* revokes all */
 bool offsets_assigned(const struct offsets *offsets, enum topic topic, int32_t partition);
 
 /* A record was read; offsets of one partition must ascend. event_time_ms INT64_MAX: has none (bad).

@@ -42,6 +42,8 @@ struct source_batch {
 struct source;
 struct source_class {
 	const char *name;               /* "file", "kafka" */
+	bool commits;                   /* has offsets; else they are always none, and what is about them is never
+					   called (may be NULL): the output appears as a whole or not at all */
 	/* Blocks up to a bound of its own until partitions are assigned and the first unanswered
 	 * impression of each is known: *oldest_unanswered_ms (INT64_MAX: none waits). */
 	enum status (*join)(struct source *source, int64_t *oldest_unanswered_ms, struct error *error);

@@ -282,12 +282,6 @@ static enum status offsets(struct source *source, struct commit_offsets *out, st
 	return STATUS_OK;
 }
 
-static void committed(struct source *source, const struct commit_offsets *offsets)
-{
-	(void)source;
-	(void)offsets;
-}
-
 static enum status resume_from_committed(struct source *source, struct error *error)
 {
 	(void)source;
@@ -319,7 +313,6 @@ static const struct source_class file_class = {
 	.poll = poll_records,
 	.answered = answered,
 	.offsets = offsets,
-	.committed = committed,
 	.resume_from_committed = resume_from_committed,
 	.positions = positions,
 	.oldest_unanswered_ms = oldest_unanswered_ms,

@@ -474,6 +474,7 @@ const struct source_class kafka_source_class = {
 	.answered = kafka_answered,
 	.offsets = kafka_offsets,
 	.committed = kafka_committed,
+	.commits = true,
 	.resume_from_committed = kafka_resume,
 	.positions = kafka_positions,
 	.oldest_unanswered_ms = kafka_oldest,

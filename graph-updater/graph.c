@@ -376,26 +376,6 @@ const struct edge *graph_item_edges(const struct graph *graph, struct item_id it
 	return edges_of(&graph->item_nodes, item.v, count);
 }
 
-static const struct edge *last_of(const struct edge *edges, uint32_t most, uint32_t *count)
-{
-	uint32_t skipped = *count > most ? *count - most : 0;
-
-	*count -= skipped;
-	return edges ? edges + skipped : NULL;
-}
-
-const struct edge *graph_user_last(const struct graph *graph, struct user_id user, uint32_t most,
-				   uint32_t *count)
-{
-	return last_of(graph_user_edges(graph, user, count), most, count);
-}
-
-const struct edge *graph_item_last(const struct graph *graph, struct item_id item, uint32_t most,
-				   uint32_t *count)
-{
-	return last_of(graph_item_edges(graph, item, count), most, count);
-}
-
 uint32_t graph_edges_before(const struct edge *edges, uint32_t count, int64_t time_ms)
 {
 	uint32_t low = 0, high = count;

@@ -111,11 +111,6 @@ enum status graph_apply(struct graph *graph, const struct interaction_event *eve
 /* [*count] edges, oldest first by (time, id bytes of the other side). *count = 0: none. */
 const struct edge *graph_user_edges(const struct graph *graph, struct user_id user, uint32_t *count);
 const struct edge *graph_item_edges(const struct graph *graph, struct item_id item, uint32_t *count);
-/* The last `most` of them. */
-const struct edge *graph_user_last(const struct graph *graph, struct user_id user, uint32_t most,
-				   uint32_t *count);
-const struct edge *graph_item_last(const struct graph *graph, struct item_id item, uint32_t most,
-				   uint32_t *count);
 /* How many of the first `count` edges (in the order above) are strictly older than time_ms. */
 uint32_t graph_edges_before(const struct edge *edges, uint32_t count, int64_t time_ms);
 /* The pair's edge (user's side), or NULL. Costs the smaller of the two degrees. */

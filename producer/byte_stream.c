@@ -59,10 +59,21 @@ static enum status fill(struct byte_stream *stream, struct error *error)
 	return STATUS_OK;
 }
 
+static const char *format_name(const struct byte_stream *stream)
+{
+	switch (stream->format) {
+	case FORMAT_PLAIN: return "plain";
+	case FORMAT_GZIP: return "gzip";
+	case FORMAT_XZ: return "xz";
+	case FORMAT_ZSTANDARD: return "zstandard";
+	}
+	return "unknown";
+}
+
 static enum status damaged(const struct byte_stream *stream, const char *why, struct error *error)
 {
 	return error_set(error, STATUS_CORRUPT, "%s: damaged %s data near byte %llu: %s", stream->name,
-			 byte_stream_format(stream),
+			 format_name(stream),
 			 (unsigned long long)(stream->consumed - (stream->end - stream->begin)), why);
 }
 
@@ -288,17 +299,6 @@ enum status byte_stream_read(struct byte_stream *stream, char *bytes, size_t cap
 			return damaged(stream, "the file ends too early; get a complete copy", error);
 	}
 	return STATUS_OK;
-}
-
-const char *byte_stream_format(const struct byte_stream *stream)
-{
-	switch (stream->format) {
-	case FORMAT_PLAIN: return "plain";
-	case FORMAT_GZIP: return "gzip";
-	case FORMAT_XZ: return "xz";
-	case FORMAT_ZSTANDARD: return "zstandard";
-	}
-	return "unknown";
 }
 
 uint64_t byte_stream_consumed(const struct byte_stream *stream)

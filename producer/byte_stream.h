@@ -21,7 +21,6 @@ void byte_stream_close(struct byte_stream *stream);     /* NULL ok */
 enum status byte_stream_read(struct byte_stream *stream, char *bytes, size_t capacity, size_t *size,
 			     struct error *error);
 
-const char *byte_stream_format(const struct byte_stream *stream);       /* "plain", "gzip", ... */
 /* Bytes of the file read so far, and of all of it (0: unknown, a pipe): for progress. */
 uint64_t byte_stream_consumed(const struct byte_stream *stream);
 uint64_t byte_stream_size(const struct byte_stream *stream);

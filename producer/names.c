@@ -74,8 +74,3 @@ uint32_t names_add(struct names *names, struct text_view text)
 	names->slots[slot] = (uint32_t)names->count;
 	return (uint32_t)names->count++;
 }
-
-uint32_t names_find(const struct names *names, struct text_view text)
-{
-	return names->slots[find_slot(names, text)];
-}

@@ -24,7 +24,5 @@ bool names_create(struct names *names, size_t bytes_max);
 void names_destroy(struct names *names);
 /* The number of this text, new or not; NAMES_NONE: no memory, or a maximum is reached. */
 uint32_t names_add(struct names *names, struct text_view text);
-/* NAMES_NONE: not there. */
-uint32_t names_find(const struct names *names, struct text_view text);
 
 #endif

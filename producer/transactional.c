@@ -193,7 +193,7 @@ static enum status revive(struct transactional *producer, struct error *error)
 	return error->status = STATUS_RETRY;
 }
 
-enum status transactional_begin(struct transactional *producer, struct error *error)
+static enum status begin_transaction(struct transactional *producer, struct error *error)
 {
 	struct error local = {0};
 	rd_kafka_error_t *failure;
@@ -229,7 +229,7 @@ enum status transactional_produce(struct transactional *producer, struct outgoin
 	enum status status = STATUS_OK;
 
 	if (!producer->open)
-		status = transactional_begin(producer, error);
+		status = begin_transaction(producer, error);
 	if (status == STATUS_OK && !(topic = producer_topic(&producer->topics, producer->client, message->topic)))
 		status = error_set(error, STATUS_INTERNAL, "topic %s cannot be produced to", message->topic);
 	while (status == STATUS_OK) {
@@ -361,7 +361,7 @@ enum status transactional_commit(struct transactional *producer,
 	enum status status = STATUS_OK;
 	bool again;
 
-	if (!producer->open && (status = transactional_begin(producer, error)) != STATUS_OK)
+	if (!producer->open && (status = begin_transaction(producer, error)) != STATUS_OK)
 		return status;
 	if (offsets && offsets->cnt > 0 && group) {
 		do {

@@ -43,7 +43,6 @@ enum status transactional_create(const struct transactional_options *options, st
 void transactional_destroy(struct transactional *producer);
 
 bool transactional_open(const struct transactional *producer);
-enum status transactional_begin(struct transactional *producer, struct error *error);
 /* Begins when none is open. STATUS_RETRY: the queue stayed full (broker trouble). */
 enum status transactional_produce(struct transactional *producer, struct outgoing *message,
 				  struct error *error);

@@ -53,7 +53,6 @@ enum status container_read(struct container_reader *reader, struct arena *arena,
 			   bool *end, struct error *error);
 /* Passed so far, lost ones too: the number of the next record, from 0. */
 uint64_t container_reader_records(const struct container_reader *reader);
-uint64_t container_reader_byte(const struct container_reader *reader);          /* of the current block */
 uint64_t container_reader_size(const struct container_reader *reader);          /* of the file */
 
 #endif

@@ -446,11 +446,6 @@ uint64_t container_reader_records(const struct container_reader *reader)
 	return reader->records;
 }
 
-uint64_t container_reader_byte(const struct container_reader *reader)
-{
-	return reader->block_byte;
-}
-
 uint64_t container_reader_size(const struct container_reader *reader)
 {
 	return reader->size;

@@ -39,7 +39,7 @@ struct outbox *outbox_create(struct source *source, struct sink *sink, int64_t c
 	outbox->sink = sink;
 	outbox->commit_ms = commit_ms;
 	outbox->at_least_once = at_least_once && source->class->commit;
-	outbox->holds = strcmp(source->class->name, "file") != 0;
+	outbox->holds = source->class->commits;
 	outbox->held = held_create(HELD_BYTES_MAX);
 	if (!outbox->held) {
 		mem_free(outbox);

@@ -115,9 +115,8 @@ bool pipeline_ready(const struct pipeline *pipeline)
 	return atomic_load(&pipeline->ready);
 }
 
-static const char *stage_name(const struct pipeline *pipeline, enum topic topic)
+static const char *stage_name(enum topic topic)
 {
-	(void)pipeline;
 	return topic == TOPIC_SCORING_REQUESTS ? "scorer" : "graph-updater";
 }
 
@@ -140,7 +139,7 @@ static enum status dead_letter(struct pipeline *pipeline, const struct record *r
 			.topic = text_of(pipeline->options.topics.name[record->position.topic]),
 			.partition = record->position.partition,
 			.offset = record->position.offset,
-			.stage = text_of(stage_name(pipeline, record->position.topic)),
+			.stage = text_of(stage_name(record->position.topic)),
 			.reason = text_of(reason),
 			.error = text,
 			.key = record->key,

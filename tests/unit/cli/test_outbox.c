@@ -71,7 +71,8 @@ static enum status settle(struct sink *sink, struct error *error)
 	return STATUS_OK;
 }
 
-static const struct source_class kafka_like = {.name = "kafka", .answered = answered, .offsets = offsets,
+static const struct source_class kafka_like = {.name = "kafka", .commits = true, .answered = answered,
+					       .offsets = offsets,
 					       .committed = committed};
 static const struct source_class file_like = {.name = "file", .answered = answered, .offsets = offsets,
 					      .committed = committed};
