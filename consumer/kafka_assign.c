@@ -142,14 +142,13 @@ void kafka_drop_group(struct source_kafka *source)
 	drop_partitions(source, true);
 }
 
-static enum topic group_topic(const struct source_kafka *source)
+enum topic kafka_group_topic(const struct source_kafka *source)
 {
 	return source->read_requests ? TOPIC_SCORING_REQUESTS : TOPIC_IMPRESSIONS;
 }
 
-/* Fills in what is committed; -1 where nothing is. Waits for transactions that hold offsets back. */
-static enum status ask_committed(struct source_kafka *source, rd_kafka_topic_partition_list_t *list,
-				 struct error *error)
+enum status kafka_ask_committed(struct source_kafka *source, rd_kafka_topic_partition_list_t *list,
+				struct error *error)
 {
 	rd_kafka_resp_err_t code;
 
@@ -167,7 +166,7 @@ static enum status ask_committed(struct source_kafka *source, rd_kafka_topic_par
 enum status kafka_take_assignment(struct source_kafka *source, struct error *error)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_copy(source->assign_pending);
-	enum topic topic = group_topic(source);
+	enum topic topic = kafka_group_topic(source);
 	int64_t *ends = mem_alloc_array((size_t)list->cnt, sizeof(*ends));
 	rd_kafka_resp_err_t code;
 	enum status status;
@@ -184,7 +183,7 @@ enum status kafka_take_assignment(struct source_kafka *source, struct error *err
 					   "though it reads %s now: wait ten seconds and start again, or use another "
 					   "group id", source->group_id, list->elems[i].topic, source->names[topic]);
 	if (status == STATUS_OK)
-		status = ask_committed(source, list, error);
+		status = kafka_ask_committed(source, list, error);
 	for (int i = 0; status == STATUS_OK && i < list->cnt; i++) {
 		rd_kafka_topic_partition_t *element = &list->elems[i];
 		int64_t low, high;
@@ -240,12 +239,12 @@ enum status kafka_let_go(struct source_kafka *source, struct error *error)
 	source->assigned = false;
 	source->dirty = false;
 	source->probing = false;
-	log_info("kafka.revoked", "topic=%s", source->names[group_topic(source)]);
+	log_info("kafka.revoked", "topic=%s", source->names[kafka_group_topic(source)]);
 	return STATUS_OK;
 }
 
-static enum status partition_count(struct source_kafka *source, rd_kafka_t *client, enum topic topic,
-				   int32_t *count, struct error *error)
+enum status kafka_partition_count(struct source_kafka *source, rd_kafka_t *client, enum topic topic,
+				  int32_t *count, struct error *error)
 {
 	rd_kafka_topic_t *handle = rd_kafka_topic_new(client, source->names[topic], NULL);
 	const struct rd_kafka_metadata *metadata = NULL;
@@ -273,12 +272,12 @@ static enum status partition_count(struct source_kafka *source, rd_kafka_t *clie
 enum status kafka_check_topics(struct source_kafka *source, struct error *error)
 {
 	int32_t count;
-	enum status status = partition_count(source, source->watch, group_topic(source), &count, error);
+	enum status status = kafka_partition_count(source, source->watch, kafka_group_topic(source), &count, error);
 
 	if (status == STATUS_OK && source->read_graph)
-		status = partition_count(source, source->watch, TOPIC_ITEMS, &count, error);
+		status = kafka_partition_count(source, source->watch, TOPIC_ITEMS, &count, error);
 	if (status == STATUS_OK && source->read_graph)
-		status = partition_count(source, source->watch, TOPIC_INTERACTIONS, &count, error);
+		status = kafka_partition_count(source, source->watch, TOPIC_INTERACTIONS, &count, error);
 	return status;
 }
 
@@ -295,7 +294,7 @@ static enum status assign_topic(struct source_kafka *source, enum topic topic, c
 {
 	const char *name = source->names[topic];
 	int32_t partitions = 0;
-	enum status status = partition_count(source, source->watch, topic, &partitions, error);
+	enum status status = kafka_partition_count(source, source->watch, topic, &partitions, error);
 
 	for (size_t i = 0; status == STATUS_OK && i < count; i++)
 		if (positions[i].topic == topic && positions[i].partition >= partitions &&
@@ -340,9 +339,9 @@ enum status kafka_assign_graph(struct source_kafka *source, const struct positio
 	}
 	/* Asking through the same client tells it the leaders now; by itself it asks up to a second later. */
 	if (status == STATUS_OK)
-		status = partition_count(source, source->graph, TOPIC_ITEMS, &partitions, error);
+		status = kafka_partition_count(source, source->graph, TOPIC_ITEMS, &partitions, error);
 	if (status == STATUS_OK)
-		status = partition_count(source, source->graph, TOPIC_INTERACTIONS, &partitions, error);
+		status = kafka_partition_count(source, source->graph, TOPIC_INTERACTIONS, &partitions, error);
 
 cleanup:
 	rd_kafka_topic_partition_list_destroy(list);
@@ -402,7 +401,7 @@ enum status kafka_reread_group(struct source_kafka *source, bool committed, stru
 	if (list->cnt == 0)
 		goto cleanup;
 	if (committed)
-		status = ask_committed(source, list, error);
+		status = kafka_ask_committed(source, list, error);
 	for (int i = 0; status == STATUS_OK && committed && i < list->cnt; i++) {
 		int64_t low, high;
 
@@ -419,7 +418,7 @@ enum status kafka_reread_group(struct source_kafka *source, bool committed, stru
 		goto cleanup;
 	forget(source, true);
 	for (int i = 0; status == STATUS_OK && i < list->cnt; i++)
-		status = restart_lane(source, kafka_partition_find(&source->partitions, group_topic(source),
+		status = restart_lane(source, kafka_partition_find(&source->partitions, kafka_group_topic(source),
 								   list->elems[i].partition),
 				      list->elems[i].offset, error);
 	source->dirty = false;

@@ -13,46 +13,48 @@
 
 enum { ASK_MS = 5000, ASK_EVERY_MS = 500, PATIENCE_MS = 15000 };
 
-/* The sum of committed offsets (progress), and whether all watermarks are reached, of what is not ours. */
-static enum status look_at_others(struct source_kafka *source, enum topic topic, int64_t *sum, bool *done,
-				  struct error *error)
+/* The partitions of the group's topic that are not ours. */
+static enum status list_others(struct source_kafka *source, rd_kafka_topic_partition_list_t *list,
+			       struct error *error)
 {
-	const struct rd_kafka_metadata *metadata = NULL;
+	enum topic topic = kafka_group_topic(source);
+	int32_t count = 0;
+	enum status status = kafka_partition_count(source, source->watch, topic, &count, error);
+
+	for (int32_t partition = 0; partition < count; partition++)
+		if (!kafka_partition_find(&source->partitions, topic, partition))
+			rd_kafka_topic_partition_list_add(list, source->names[topic], partition);
+	return status;
+}
+
+/* The sum of committed offsets (progress), and whether all watermarks are reached, of what is not ours. */
+static enum status look_at_others(struct source_kafka *source, int64_t *sum, bool *done, struct error *error)
+{
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
-	rd_kafka_topic_t *handle = rd_kafka_topic_new(source->watch, source->names[topic], NULL);
-	rd_kafka_resp_err_t code = handle ? rd_kafka_metadata(source->watch, 0, handle, &metadata, ASK_MS)
-					  : rd_kafka_last_error();
+	enum status status = list_others(source, list, error);
 	int64_t low, high;
 
 	*sum = 0;
 	*done = true;
-	for (int i = 0; !code && metadata->topic_cnt == 1 && i < metadata->topics[0].partition_cnt; i++) {
-		int32_t partition = metadata->topics[0].partitions[i].id;
-		if (!kafka_partition_find(&source->partitions, topic, partition))
-			rd_kafka_topic_partition_list_add(list, source->names[topic], partition);
-	}
-	if (!code && list->cnt)
-		code = rd_kafka_committed(source->group, list, ASK_MS);
-	for (int i = 0; !code && i < list->cnt; i++) {
-		int64_t committed = list->elems[i].offset;
-		code = rd_kafka_query_watermark_offsets(source->watch, source->names[topic], list->elems[i].partition,
-							&low, &high, ASK_MS);
-		if (code)
+	if (status == STATUS_OK)
+		status = kafka_ask_committed(source, list, error);
+	for (int i = 0; status == STATUS_OK && i < list->cnt; i++) {
+		const rd_kafka_topic_partition_t *other = &list->elems[i];
+		rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(source->watch, other->topic, other->partition,
+									    &low, &high, ASK_MS);
+		if (code) {
+			status = kafka_error(source, code, "asking for watermarks", NULL, error);
 			break;
-		if (committed < low)
-			committed = low;
+		}
+		int64_t committed = other->offset < low ? low : other->offset;
 		*sum += committed;
 		*done = *done && committed >= high;
 	}
-	if (metadata)
-		rd_kafka_metadata_destroy(metadata);
-	if (handle)
-		rd_kafka_topic_destroy(handle);
 	rd_kafka_topic_partition_list_destroy(list);
-	return code ? kafka_error(source, code, "asking for other members' partitions", NULL, error) : STATUS_OK;
+	return status;
 }
 
-enum status kafka_others_done(struct source_kafka *source, enum topic topic, bool *done, struct error *error)
+enum status kafka_others_done(struct source_kafka *source, bool *done, struct error *error)
 {
 	int64_t now_ns = clock_steady_ns(), sum;
 	enum status status;
@@ -61,7 +63,7 @@ enum status kafka_others_done(struct source_kafka *source, enum topic topic, boo
 	if (now_ns < source->others_ask_ns)
 		return STATUS_OK;
 	source->others_ask_ns = now_ns + (int64_t)ASK_EVERY_MS * 1000000;
-	status = look_at_others(source, topic, &sum, done, error);
+	status = look_at_others(source, &sum, done, error);
 	if (status != STATUS_OK || *done)
 		return status;
 	if (!source->others_since_ns || sum != source->others_sum) {
