@@ -96,6 +96,14 @@ void kafka_group_rebalanced(rd_kafka_t *client, rd_kafka_resp_err_t code,
 			    rd_kafka_topic_partition_list_t *partitions, void *opaque);
 /* Takes what the group has assigned, if anything. RETRY: asks again at the next call. */
 enum status kafka_take_assignment(struct source_kafka *source, struct error *error);
+/* Impressions or scoring requests. */
+enum topic kafka_group_topic(const struct source_kafka *source);
+/* Partitions are numbered from 0. CONFIG: there is no such topic. */
+enum status kafka_partition_count(struct source_kafka *source, rd_kafka_t *client, enum topic topic,
+				  int32_t *count, struct error *error);
+/* Fills in what is committed; -1 where nothing is. Waits for transactions that hold offsets back. */
+enum status kafka_ask_committed(struct source_kafka *source, rd_kafka_topic_partition_list_t *list,
+				struct error *error);
 /* Gives the group's partitions up. */
 enum status kafka_let_go(struct source_kafka *source, struct error *error);
 /* Forgets the group's partitions and what waits of them, without a word to the client. */
@@ -122,7 +130,7 @@ enum status kafka_heal(struct source_kafka *source, struct error *error);
 /* ---- kafka_others.c ---- */
 /* At our own end of a backfill: whether the partitions of other members are at theirs, or have made no
  * progress for longer than a dead member keeps them. Asks at most twice a second. */
-enum status kafka_others_done(struct source_kafka *source, enum topic topic, bool *done, struct error *error);
+enum status kafka_others_done(struct source_kafka *source, bool *done, struct error *error);
 
 /* ---- kafka_fetch.c ---- */
 /* Takes messages from the queue, waiting at most timeout_ms for the first, and pushes them. RETRY: what

@@ -34,6 +34,8 @@ struct source_batch {
 	bool rewind;    /* partitions were gained whose next impression is older than the clock: the caller
 			   may restore an older snapshot and call start again (no records in this batch) */
 	bool backfill;  /* still before the end offsets seen at the start */
+	bool idle;      /* live, caught up, and nothing that was read waits to be given out: only now may a
+			   caller do what depends on time and not on the order of records */
 	bool revoked;   /* partitions are about to be taken away (no records in this batch, and none in any
 			   until resume_from_committed is called, which lets them go): commit what is
 			   answered, if the last records came with `cut`, and settle; else abort */

@@ -520,7 +520,7 @@ static enum status step(struct pipeline *pipeline, bool *end, struct error *erro
 	if (batch.count) {
 		pipeline->at_cut = false;
 		status = process_batch(pipeline, &batch, error);
-	} else if (!batch.backfill && waits_for_flush(pipeline))
+	} else if (batch.idle && waits_for_flush(pipeline))
 		status = updater_flush(pipeline->updater, error);
 	pipeline->at_cut = batch.cut;
 	if (status == STATUS_OK)

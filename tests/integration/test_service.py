@@ -77,6 +77,8 @@ def test_metrics_and_readiness_follow_the_stream_and_the_broker():
         check(f"http.listening address=127.0.0.1:{port}" in log_of(folder), "no log line with the address")
         events = len(ROWS["item"]) + len(ROWS["interaction"])
         wait_for("the graph's events", lambda: metrics(port)["exitpoll_records_total"] == events)
+        # 401 interactions: one refresh after 256 of them, the second because nothing more came.
+        wait_for("the idle refresh", lambda: metrics(port)["exitpoll_graph_flushes_total"] == 2)
         before = metrics(port)
         check(before['exitpoll_events_total{type="item"}'] == len(ROWS["item"]), "items are miscounted")
         check(before['exitpoll_events_total{type="interaction"}'] == len(ROWS["interaction"]),
