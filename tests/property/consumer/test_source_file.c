@@ -26,7 +26,7 @@ static void setup(void)
 {
 	files_make(folder);
 	for (int i = 0; i < IDS; i++)
-		snprintf(ids[i], sizeof ids[i], "id%d", i);
+		snprintf(ids[i], sizeof ids[i], "id%u", (unsigned)i % IDS);
 }
 
 static void teardown(void)

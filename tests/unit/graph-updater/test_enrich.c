@@ -399,7 +399,7 @@ START_TEST(ten_thousand_candidates_fit_a_record)
 	start(NULL);
 	memset(title, 'x', sizeof title);
 	for (int i = 0; i < KINDS; i++) {
-		snprintf(ids[i], sizeof ids[i], "item-%06d", i);
+		snprintf(ids[i], sizeof ids[i], "item-%06u", (unsigned)i % 1000000);
 		item_of(ids[i], (struct text_view){title, (size_t)i * 5}, NULL, 0);
 		act("u", ids[i], KIND_CLICK, 0, 1);
 	}
