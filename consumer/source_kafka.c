@@ -267,8 +267,6 @@ static enum status fill(struct source_kafka *source, size_t records_max, struct 
 		if (result == MERGE_END && batch->count == 0 && source->until_end && source->assigned &&
 		    !source->revoke_pending && !source->assign_pending)
 			return kafka_others_done(source, &batch->end, error);
-		batch->idle = result == MERGE_IDLE && !batch->backfill && !source->probing && source->assigned &&
-			      source->messages_next == source->messages_count;
 		if (result == MERGE_IDLE && source->read_graph && !batch->backfill)
 			reopen_lanes(source);
 		if (result != MERGE_BLOCKED)
@@ -368,7 +366,8 @@ static enum status kafka_poll(struct source *base, size_t records_max, int64_t t
 	}
 	batch.records = records;
 	batch.cut = merge_cut(source->merge) && !source->has_held;
-	batch.idle = batch.idle && batch.count == 0;
+	batch.idle = !batch.backfill && source->assigned && !source->probing && !source->has_held &&
+		     merge_records(source->merge) == 0 && source->messages_next == source->messages_count;
 	*out = batch;
 	return STATUS_OK;
 }
