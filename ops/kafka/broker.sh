@@ -115,9 +115,10 @@ write_settings() { # DIR PORT CONTROLLER_PORT SETTINGS...
 boot() { # DIR HEAP
 	local dir=$1 heap=$2 from
 	if [ ! -e "$dir/data/meta.properties" ]; then
+		# Of letters and digits alone: a name that begins with a dash would be taken for an option.
 		"$(find_java)" "${java_options[@]}" -Xmx256m "-Dlog4j2.configurationFile=$dir/log4j2.properties" \
 			-cp "$jars/*" kafka.tools.StorageTool format -c "$dir/server.properties" \
-			-t "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 1-22)" \
+			-t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'Ab' | cut -c 1-22)" \
 			>>"$dir/log" 2>&1 || return 1
 	fi
 	from=$(($(stat -c %s "$dir/log" 2>/dev/null || echo 0) + 1))
