@@ -137,8 +137,11 @@ static enum status commit(struct outbox *outbox, struct error *error)
 {
 	struct commit_offsets offsets = {0};
 	struct offsets_copy swap;
-	enum status status = outbox->source->class->offsets(outbox->source, &offsets, error);
+	enum status status = outbox_release(outbox, error);
 
+	/* Offsets claim every answer of the prefix, so none may be held back any longer. */
+	if (status == STATUS_OK)
+		status = outbox->source->class->offsets(outbox->source, &offsets, error);
 	if (status != STATUS_OK || (!outbox->first_write_ns && offsets.count == 0))
 		return status;
 	status = copy_offsets(&outbox->next, &offsets, error);
@@ -179,12 +182,6 @@ enum status outbox_settle(struct outbox *outbox, struct error *error)
 	if (status == STATUS_OK)
 		under_way_is_committed(outbox);
 	return status;
-}
-
-enum status outbox_finish(struct outbox *outbox, struct error *error)
-{
-	enum status status = outbox_release(outbox, error);
-	return status == STATUS_OK ? outbox_settle(outbox, error) : status;
 }
 
 void outbox_clear(struct outbox *outbox)

@@ -22,13 +22,12 @@ void outbox_destroy(struct outbox *outbox);             /* NULL ok */
  * answered yet. */
 enum status outbox_answer(struct outbox *outbox, struct position position, const struct event *event,
 			  struct text_view traceparent, struct error *error);
-/* Writes what the prefix has reached. */
+/* Writes what the prefix has reached; every commit does it first. */
 enum status outbox_release(struct outbox *outbox, struct error *error);
 /* Commits when commit_ms have passed since the first write, or when `idle` and anything was written. */
 enum status outbox_commit_if_due(struct outbox *outbox, bool idle, struct error *error);
-/* Commits everything and waits. */
+/* Writes what the prefix has reached, commits it and waits. */
 enum status outbox_settle(struct outbox *outbox, struct error *error);
-enum status outbox_finish(struct outbox *outbox, struct error *error);  /* release, commit, settle */
 void outbox_clear(struct outbox *outbox);               /* forgets what is held and uncommitted */
 /* The last failure came from the sink: the transaction is gone. */
 bool outbox_aborted(const struct outbox *outbox);

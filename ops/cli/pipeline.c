@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "ops/cli/held.h"
 #include "ops/cli/outbox.h"
+#include "ops/cli/pacing.h"
 #include "schemas/codec.h"
 #include "schemas/event_size.h"
 
@@ -21,8 +22,6 @@ enum {
 	RETRY_PAUSE_MS = 200,
 	RATE_LOG_MS = 10000,
 	PREPARE_USERS_MAX = 256,
-	/* The first answer does not wait for a batch to fill, and a stop waits at most for one chunk. */
-	CHUNK_MS = 2000,
 };
 #define BATCH_ARENA_BYTES_MAX ((size_t)1 << 30)
 #define WORK_ARENA_BYTES_MAX ((size_t)4 << 30)
@@ -47,7 +46,8 @@ struct pipeline {
 	struct pending *pending;
 	struct prediction *predictions;
 	size_t chunk_count;
-	size_t chunk_limit;             /* 1..batch_requests_max: what is scored within CHUNK_MS, as last measured */
+	size_t chunk_candidates;
+	struct pacing pacing;
 	uint64_t events_since_snapshot;
 	bool at_cut;
 	int64_t started_ns;
@@ -67,7 +67,6 @@ enum status pipeline_create(const struct pipeline_options *options, struct pipel
 		return error_set(error, STATUS_NO_MEMORY, "out of memory");
 	pipeline->options = *options;
 	pipeline->totals.first_prediction_seconds = -1;
-	pipeline->chunk_limit = 1;
 	pipeline->batch_arena = arena_create(BATCH_ARENA_BYTES_MAX);
 	pipeline->work_arena = arena_create(WORK_ARENA_BYTES_MAX);
 	pipeline->requests = mem_alloc_zero(chunk, sizeof *pipeline->requests);
@@ -165,29 +164,24 @@ static void count_prediction(struct pipeline *pipeline, const struct prediction 
 	totals->by_status[prediction->status]++;
 }
 
-/* Scores depend on no batch, so how many go together is free to follow the clock. */
-static void fit_chunk(struct pipeline *pipeline, size_t count, int64_t elapsed_ns)
-{
-	int64_t each_ns = elapsed_ns / (int64_t)count + 1;
-	int64_t fits = (int64_t)CHUNK_MS * 1000000 / each_ns;
-	size_t most = pipeline->options.batch_requests_max;
-
-	pipeline->chunk_limit = fits < 1 ? 1 : (size_t)fits < most ? (size_t)fits : most;
-}
-
 /* Scores what has been gathered and hands the predictions to the outbox. */
 static enum status score_chunk(struct pipeline *pipeline, struct error *error)
 {
-	size_t count = pipeline->chunk_count;
-	enum status status;
+	size_t count = pipeline->chunk_count, candidates = pipeline->chunk_candidates;
+	enum status status = STATUS_OK;
 
 	if (count == 0)
 		return STATUS_OK;
-	pipeline->chunk_count = 0;
+	pipeline->chunk_count = pipeline->chunk_candidates = 0;
+	/* A transaction left open while the model thinks would time out, again and again. */
+	if (pacing_expected_ms(&pipeline->pacing, candidates) >= pipeline->options.commit_ms)
+		status = outbox_commit_if_due(pipeline->outbox, true, error);
+	if (status != STATUS_OK)
+		return status;
 	int64_t began_ns = clock_steady_ns();
 	status = scorer_score(pipeline->options.scorer, pipeline->request_pointers, count,
 			      pipeline->work_arena, pipeline->predictions, error);
-	fit_chunk(pipeline, count, clock_steady_ns() - began_ns);
+	pacing_measured(&pipeline->pacing, count, candidates, clock_steady_ns() - began_ns);
 	for (size_t i = 0; i < count && status == STATUS_OK; i++) {
 		struct event event = {.type = RECORD_PREDICTION, .prediction = pipeline->predictions[i]};
 		const struct pending *pending = &pipeline->pending[i];
@@ -215,7 +209,8 @@ static enum status add_request(struct pipeline *pipeline, const struct record *r
 	pipeline->request_pointers[at] = &pipeline->requests[at];
 	pipeline->pending[at] = (struct pending){record->position, record->traceparent, record};
 	pipeline->totals.requests++;
-	if (pipeline->chunk_count >= pipeline->chunk_limit ||
+	pipeline->chunk_candidates += pipeline->requests[at].candidates_count;
+	if (pipeline->chunk_count >= pacing_requests(&pipeline->pacing, pipeline->options.batch_requests_max) ||
 	    arena_used(pipeline->work_arena) > CHUNK_BYTES)
 		return score_chunk(pipeline, error);
 	return STATUS_OK;
@@ -342,7 +337,7 @@ static enum status process_batch(struct pipeline *pipeline, const struct source_
 		status = score_chunk(pipeline, error);
 	if (status == STATUS_OK)
 		status = outbox_release(pipeline->outbox, error);
-	pipeline->chunk_count = 0;
+	pipeline->chunk_count = pipeline->chunk_candidates = 0;
 	arena_reset(pipeline->work_arena);
 	return status;
 }
@@ -536,7 +531,7 @@ static enum status step(struct pipeline *pipeline, bool *end, struct error *erro
 
 static enum status finish(struct pipeline *pipeline, struct error *error)
 {
-	enum status status = outbox_finish(pipeline->outbox, error);
+	enum status status = outbox_settle(pipeline->outbox, error);
 
 	pipeline->totals.commits = pipeline->options.sink->class->commits(pipeline->options.sink);
 	if (status == STATUS_OK && pipeline->at_cut && pipeline->events_since_snapshot)

@@ -47,6 +47,25 @@ def test_two_stages_equal_one():
                     comparable(read_file(folder / "two" / "predictions.avro")), "two stages")
 
 
+def test_scoring_takes_longer_than_a_transaction():
+    """On Kafka, a batch that the model thinks about for longer than the transaction time-out (10 s) is committed
+    piece by piece, and gives what files give."""
+    with Scratch() as folder, Broker() as broker:
+        run("import", "--interactions", ROOT / "ops/demo-data/beauty_interactions.tsv.xz", "--items",
+            ROOT / "ops/demo-data/beauty_items.tsv.xz", "--out", folder / "events", "--impressions", "last:0.0006",
+            "--candidates", "8")
+        settings = ["--model", MODEL, "--set", "enrichment.history_max=8", "--set", "enrichment.examples_max=2",
+                    "--set", "item.text_bytes_max=100"]
+        run("run", "--from", folder / "events", "--to", folder / "files", *settings)
+        expected = comparable(read_file(folder / "files" / "predictions.avro"))
+        create_topics(broker, 2)
+        run("replay", "--from", folder / "events", "--to", broker.url, "--speed", "max")
+        totals = json.loads(run("run", "--from", broker.url, "--to", broker.url, "--until", "end", "--state",
+                                folder / "state", "--json", *settings, timeout=180).stdout)
+        check_equal(expected, comparable(predictions_on(broker, len(expected))), "through Kafka with a model")
+        check(totals["retries"] == 0 and totals["commits"] > 1, f"not committed piece by piece: {totals}")
+
+
 def test_score_and_trace():
     request = {"history": [{"text": "Rose Balm", "rating": 5}],
                "candidates": [{"item_id": "a", "text": "Lip Balm"}, {"item_id": "b", "text": "Engine Oil"}]}
@@ -109,5 +128,6 @@ def test_malformed_files_are_named():
 
 
 if __name__ == "__main__":
-    main(test_same_bytes_in_any_batch, test_two_stages_equal_one, test_score_and_trace,
+    main(test_same_bytes_in_any_batch, test_two_stages_equal_one,
+         test_scoring_takes_longer_than_a_transaction, test_score_and_trace,
          test_titles_never_speak_to_the_model, test_tokens_of_the_original, test_malformed_files_are_named)

@@ -156,6 +156,20 @@ START_TEST(a_commit_is_known_when_the_next_has_begun)
 }
 END_TEST
 
+START_TEST(a_commit_takes_along_what_it_claims)
+{
+	answer(0, 0, "a");
+	prefix(0, 1);
+	ck_assert_int_eq(outbox_release(outbox, &error), STATUS_OK);
+	/* "b" is answered, so that the prefix goes beyond it, but nobody has released it. */
+	answer(0, 1, "b");
+	prefix(0, 2);
+	ck_assert_int_eq(outbox_commit_if_due(outbox, true, &error), STATUS_OK);
+	ck_assert_int_eq(sink.offsets[0].offset, 2);
+	ck_assert_uint_eq(sink.count, 2);
+}
+END_TEST
+
 START_TEST(a_failed_commit_is_an_abort)
 {
 	answer(0, 0, "a");
@@ -203,6 +217,7 @@ int main(void)
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, what_is_beyond_the_prefix_waits);
 	tcase_add_test(tests, a_commit_is_known_when_the_next_has_begun);
+	tcase_add_test(tests, a_commit_takes_along_what_it_claims);
 	tcase_add_test(tests, a_failed_commit_is_an_abort);
 	tcase_add_test(tests, nothing_written_nothing_due);
 	tcase_add_test(tests, files_are_written_at_once);
