@@ -2,56 +2,19 @@
 #include "scorer/bundle.h"
 
 #include "base/mem.h"
+#include "scorer/bundle_json.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { PATH_BYTES = 4096, JSON_BYTES_MAX = 1 << 20 };
+enum { PATH_BYTES = 4096 };
 
 /* ---- exitpoll.json ---- */
 
 static const char *const bundle_keys[] = {"name",    "model",	"adapter", "heads",	    "template",
 					  "answers", "context", "policy",  "trained_until", NULL};
-static const char *const policy_keys[] = {"rule", "threshold", "window", "layers", NULL};
-
-static enum status check_keys(const char *file, json_t *object, const char *const *known, struct error *error)
-{
-	const char *key;
-	json_t *value;
-	json_object_foreach(object, key, value) {
-		const char *nearest = known[0];
-		bool found = false;
-		for (size_t i = 0; known[i]; i++) {
-			found |= strcmp(known[i], key) == 0;
-			if (text_distance(key, known[i]) < text_distance(key, nearest))
-				nearest = known[i];
-		}
-		if (!found)
-			return error_set(error, STATUS_CONFIG,
-					 "%s: unknown key \"%.64s\"; did you mean \"%s\"?", file, key,
-					 nearest);
-	}
-	return STATUS_OK;
-}
-
-/* NULL where the key is absent; STATUS_CONFIG where it is no text. */
-static enum status get_text(const char *file, json_t *object, const char *key, const char **out,
-			    struct error *error)
-{
-	json_t *value = json_object_get(object, key);
-	*out = NULL;
-	if (!value || json_is_null(value))
-		return STATUS_OK;
-	if (!json_is_string(value) || !*json_string_value(value))
-		return error_set(error, STATUS_CONFIG, "%s: \"%s\" must be a text", file, key);
-	*out = json_string_value(value);
-	return STATUS_OK;
-}
-
 static enum status join(const char *folder, const char *name, char out[PATH_BYTES], struct error *error)
 {
 	int size = name[0] == '/' ? snprintf(out, PATH_BYTES, "%s", name) :
@@ -64,21 +27,12 @@ static enum status join(const char *folder, const char *name, char out[PATH_BYTE
 
 static enum status read_json(const char *file, json_t **out, struct error *error)
 {
-	struct stat info;
-	json_error_t where;
-	if (stat(file, &info) == 0 && info.st_size > JSON_BYTES_MAX)
-		return error_set(error, STATUS_CORRUPT,
-				 "%s: %lld bytes; a bundle's description has at most %d", file,
-				 (long long)info.st_size, JSON_BYTES_MAX);
-	json_t *root = json_load_file(file, JSON_REJECT_DUPLICATES, &where);
-	if (!root)
-		return error_set(error, STATUS_CORRUPT, "%s: byte %d: %s", file, where.position, where.text);
-	if (!json_is_object(root)) {
-		json_decref(root);
-		return error_set(error, STATUS_CORRUPT, "%s: byte 0: not a JSON object", file);
-	}
-	*out = root;
-	return STATUS_OK;
+	struct mapped_file mapped = {0};
+	enum status status = mapped_file_open(file, &mapped, error);
+	if (!status)
+		status = bundle_json_parse(file, mapped.bytes, mapped.size, out, error);
+	mapped_file_close(&mapped);
+	return status;
 }
 
 static enum status read_answers(const char *file, json_t *root, struct bundle *bundle, struct error *error)
@@ -98,54 +52,8 @@ static enum status read_answers(const char *file, json_t *root, struct bundle *b
 	return STATUS_OK;
 }
 
-static enum status read_layers(const char *file, json_t *layers, struct exit_policy *policy,
-			       struct error *error)
-{
-	if (!json_is_array(layers) || !json_array_size(layers) || json_array_size(layers) > EXIT_LAYERS_MAX)
-		return error_set(error, STATUS_CONFIG, "%s: \"layers\" must be a list of 1 to %d layers",
-				 file, EXIT_LAYERS_MAX);
-	policy->layers_count = (uint32_t)json_array_size(layers);
-	for (uint32_t i = 0; i < policy->layers_count; i++) {
-		json_t *layer = json_array_get(layers, i);
-		json_int_t value = json_is_integer(layer) ? json_integer_value(layer) : 0;
-		policy->layers[i] = value > 0 && value <= SCORER_LAYERS_MAX ? (uint32_t)value : 0;
-	}
-	return STATUS_OK;
-}
-
-static enum status read_policy(const char *file, json_t *root, struct exit_policy *policy,
-			       struct error *error)
-{
-	json_t *object = json_object_get(root, "policy");
-	if (!object || json_is_null(object))
-		return STATUS_OK;
-	enum status status;
-	const char *rule;
-	enum exit_rule kind = policy->rule;
-	if (!json_is_object(object))
-		return error_set(error, STATUS_CONFIG, "%s: \"policy\" must be an object", file);
-	if ((status = check_keys(file, object, policy_keys, error)) ||
-	    (status = get_text(file, object, "rule", &rule, error)) ||
-	    (rule && (status = exit_rule_parse(rule, &kind, error))))
-		return status;
-	exit_policy_defaults(kind, policy);
-	json_t *threshold = json_object_get(object, "threshold"), *window = json_object_get(object, "window");
-	json_t *layers = json_object_get(object, "layers");
-	if (threshold && !json_is_number(threshold))
-		return error_set(error, STATUS_CONFIG, "%s: \"threshold\" must be a number", file);
-	if (threshold)
-		policy->threshold = json_number_value(threshold);
-	if (window && (!json_is_integer(window) || json_integer_value(window) < 1 ||
-		       json_integer_value(window) > EXIT_LAYERS_MAX))
-		return error_set(error, STATUS_CONFIG, "%s: \"window\" must be 1 to %d", file,
-				 EXIT_LAYERS_MAX);
-	if (window)
-		policy->window = (uint32_t)json_integer_value(window);
-	return layers ? read_layers(file, layers, policy, error) : STATUS_OK;
-}
-
 struct paths {
-	char model[PATH_BYTES], adapter[PATH_BYTES], template[PATH_BYTES];
+	char model[PATH_BYTES], adapter[PATH_BYTES], template[PATH_BYTES], heads[PATH_BYTES];
 };
 
 static enum status read_description(const char *folder, const char *file, struct bundle *bundle,
@@ -156,26 +64,33 @@ static enum status read_description(const char *folder, const char *file, struct
 	enum status status = read_json(file, &root, error);
 	if (status)
 		return status;
-	if ((status = check_keys(file, root, bundle_keys, error)) ||
-	    (status = get_text(file, root, "name", &name, error)) ||
-	    (status = get_text(file, root, "model", &model, error)) ||
-	    (status = get_text(file, root, "adapter", &adapter, error)) ||
-	    (status = get_text(file, root, "template", &template, error)) ||
-	    (status = get_text(file, root, "heads", &heads, error)) ||
+	if ((status = bundle_json_keys(file, root, bundle_keys, error)) ||
+	    (status = bundle_json_text(file, root, "name", &name, error)) ||
+	    (status = bundle_json_text(file, root, "model", &model, error)) ||
+	    (status = bundle_json_text(file, root, "adapter", &adapter, error)) ||
+	    (status = bundle_json_text(file, root, "template", &template, error)) ||
+	    (status = bundle_json_text(file, root, "heads", &heads, error)) ||
 	    (status = read_answers(file, root, bundle, error)) ||
-	    (status = read_policy(file, root, &bundle->policy, error)))
+	    (status = bundle_json_policy(file, json_object_get(root, "policy"), &bundle->policy, error)))
 		goto cleanup;
 	if (!model) {
 		status = error_set(error, STATUS_CONFIG, "%s: \"model\" is missing", file);
 		goto cleanup;
 	}
-	if (heads) {
-		status = error_set(error, STATUS_UNSUPPORTED,
-				   "%s: trained exit heads (\"heads\": \"%.64s\") are not "
-				   "supported by this version",
-				   file, heads);
+	if (heads && json_object_get(root, "policy")) {
+		status = error_set(error, STATUS_CONFIG,
+				   "%s: \"policy\" beside \"heads\": that of trained heads stands in their "
+				   "exit_policy.json", file);
 		goto cleanup;
 	}
+	json_t *until = json_object_get(root, "trained_until");
+	if (until && !json_is_integer(until)) {
+		status = error_set(error, STATUS_CONFIG,
+				   "%s: \"trained_until\" must be a time in milliseconds", file);
+		goto cleanup;
+	}
+	if (until)
+		bundle->trained_until_ms = json_integer_value(until);
 	json_t *context = json_object_get(root, "context");
 	if (context && (!json_is_integer(context) || json_integer_value(context) < 1 ||
 			json_integer_value(context) > BUNDLE_CONTEXT_MAX)) {
@@ -188,6 +103,7 @@ static enum status read_description(const char *folder, const char *file, struct
 	if (name)
 		snprintf(bundle->name, sizeof bundle->name, "%s", name);
 	if ((status = join(folder, model, paths->model, error)) ||
+	    (heads && (status = join(folder, heads, paths->heads, error))) ||
 	    (adapter && (status = join(folder, adapter, paths->adapter, error))))
 		goto cleanup;
 	if (template && template_builtin(template))
@@ -254,7 +170,39 @@ static enum status override_policy(const struct scorer_options *options, struct 
 	if (options->exit_layers || !policy->layers_count)
 		if ((status = exit_layers_parse(options->exit_layers, layers, policy, error)))
 			return status;
-	return exit_policy_check(policy, layers, error);
+	if ((status = exit_policy_check(policy, layers, error)))
+		return status;
+	for (uint32_t i = 0; bundle->heads && policy->rule != EXIT_NONE && i < policy->layers_count; i++)
+		if (!exit_heads_at(bundle->heads, policy->layers[i]))
+			return error_set(error, STATUS_CONFIG,
+					 "exit.layers: the bundle has no trained head at layer %u",
+					 policy->layers[i]);
+	return STATUS_OK;
+}
+
+/* Heads know what they were trained on; anything else would be read as if it were that. */
+static enum status open_heads(struct bundle *bundle, const char *folder, struct error *error)
+{
+	const struct model_config *config = model_get_config(bundle->model);
+	char wording[BUNDLE_HASH_BYTES];
+	enum status status = exit_heads_open(folder, config->hidden_size, config->layers, &bundle->heads,
+					     error);
+	if (status)
+		return status;
+	bundle_wording_hash(bundle, wording);
+	if (strcmp(bundle->heads->model, bundle->content))
+		return error_set(error, STATUS_CONFIG,
+				 "%s: the exit heads were trained on model %s, this one is %s (another model, "
+				 "another quantisation, or another adapter)", folder, bundle->heads->model,
+				 bundle->content);
+	if (strcmp(bundle->heads->wording, wording))
+		return error_set(error, STATUS_CONFIG,
+				 "%s: the exit heads were trained with another template or other answer words "
+				 "(%s, now %s)", folder, bundle->heads->wording, wording);
+	bundle->policy = bundle->heads->policy;
+	if (bundle->trained_until_ms < bundle->heads->trained_until_ms)
+		bundle->trained_until_ms = bundle->heads->trained_until_ms;
+	return STATUS_OK;
 }
 
 /* ---- the id ---- */
@@ -282,21 +230,32 @@ static void feed_policy(XXH3_state_t *state, const struct exit_policy *policy)
 	XXH3_128bits_update(state, policy->layers, count * sizeof policy->layers[0]);
 }
 
+void bundle_wording_hash(const struct bundle *bundle, char out[BUNDLE_HASH_BYTES])
+{
+	const char *parts[3] = {bundle->wording->text, bundle->yes, bundle->no};
+	uint64_t low = 0, high = 0;
+	for (int i = 0; i < 3; i++) {
+		const char *text = parts[i] ? parts[i] : "";
+		XXH128_hash_t hash = XXH3_128bits_withSeed(text, strlen(text), low ^ (high << 1) ^ !parts[i]);
+		low = hash.low64;
+		high = hash.high64;
+	}
+	snprintf(out, BUNDLE_HASH_BYTES, "%016llx%016llx", (unsigned long long)high, (unsigned long long)low);
+}
+
 static enum status make_id(struct bundle *bundle, struct error *error)
 {
-	char content[33];
-	enum status status = model_content_hash(bundle->model, content, error);
-	if (status)
-		return status;
 	XXH3_state_t *state = XXH3_createState();
 	if (!state)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the hash of the bundle");
 	XXH3_128bits_reset(state);
 	feed_text(state, "exitpoll bundle 1");
-	feed_text(state, content);
+	feed_text(state, bundle->content);
 	feed_text(state, bundle->wording->text);
 	feed_text(state, bundle->yes);
 	feed_text(state, bundle->no);
+	if (bundle_is_trained(bundle))
+		feed_text(state, bundle->heads->content);
 	feed_policy(state, &bundle->policy);
 	uint64_t context = bundle->context;
 	XXH3_128bits_update(state, &context, sizeof context);
@@ -324,6 +283,7 @@ enum status bundle_open(const struct scorer_options *options, struct bundle **ou
 		goto cleanup;
 	}
 	exit_policy_defaults(EXIT_DISCREPANCY, &bundle->policy);
+	bundle->trained_until_ms = INT64_MIN;
 	name_after(options->model, bundle->name);
 	if ((status = join(options->model, "exitpoll.json", file, error)))
 		goto cleanup;
@@ -354,6 +314,8 @@ enum status bundle_open(const struct scorer_options *options, struct bundle **ou
 	const char *wording = options->template_name ? options->template_name :
 			      paths->template[0] ? paths->template : template_for(bundle);
 	if ((status = template_load(wording, &bundle->wording, error)) ||
+	    (status = model_content_hash(bundle->model, bundle->content, error)) ||
+	    (paths->heads[0] && (status = open_heads(bundle, paths->heads, error))) ||
 	    (status = override_policy(options, bundle, error)))
 		goto cleanup;
 	if (bundle->context > config->positions_max) {
@@ -380,6 +342,7 @@ void bundle_close(struct bundle *bundle)
 {
 	if (!bundle)
 		return;
+	exit_heads_close(bundle->heads);
 	tokenizer_close(bundle->tokenizer);
 	model_close(bundle->model);
 	template_destroy(bundle->wording);

@@ -22,6 +22,8 @@ struct engine {
 	struct forward *forward;
 	float *vectors;                 /* [2, C]: final norm; w_yes - w_no */
 	struct exit_head *heads;        /* [exits] */
+	uint32_t exits;
+	double *before;                 /* [segments_max, exits] of the suffixes in the batch; trained heads only */
 	uint32_t batch_tokens_max;
 	bool deadlines;
 	struct scorer_stats stats;      /* those the forward pass does not keep */
@@ -64,13 +66,11 @@ static enum status untrained_heads(struct engine *e, struct error *error)
 {
 	const struct model *model = e->bundle->model;
 	uint32_t width = model_get_config(model)->hidden_size;
-	uint32_t exits = e->bundle->policy.rule == EXIT_NONE ? 1 : e->bundle->policy.layers_count;
 	int32_t yes, no;
 	enum status status;
 	prompt_answers(e->prompt, &yes, &no);
 	e->vectors = mem_alloc_array(3, width * sizeof *e->vectors);
-	e->heads = mem_alloc_zero(exits, sizeof *e->heads);
-	if (!e->vectors || !e->heads)
+	if (!e->vectors)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the exit heads");
 	float *norm = e->vectors, *difference = norm + width, *row = difference + width;
 	if ((status = model_read(model, MODEL_FINAL_NORM, 0, 0, width, norm, error)) ||
@@ -79,8 +79,27 @@ static enum status untrained_heads(struct engine *e, struct error *error)
 		return status;
 	for (uint32_t i = 0; i < width; i++)
 		difference[i] -= row[i];
-	for (uint32_t i = 0; i < exits; i++)
+	for (uint32_t i = 0; i < e->exits; i++)
 		e->heads[i] = (struct exit_head){{norm, difference, 1}, 1, 0};
+	return STATUS_OK;
+}
+
+static enum status make_heads(struct engine *e, struct error *error)
+{
+	const struct bundle *bundle = e->bundle;
+	e->exits = bundle->policy.rule == EXIT_NONE ? 1 : bundle->policy.layers_count;
+	e->heads = mem_alloc_zero(e->exits, sizeof *e->heads);
+	if (!e->heads)
+		return error_set(error, STATUS_NO_MEMORY, "no memory for the exit heads");
+	if (!bundle_is_trained(bundle))
+		return untrained_heads(e, error);
+	e->before = mem_alloc_array(e->batch->segments_max, e->exits * sizeof *e->before);
+	if (!e->before)
+		return error_set(error, STATUS_NO_MEMORY, "no memory for what %u exits know before", e->exits);
+	for (uint32_t i = 0; i < e->exits; i++) {
+		const struct exit_head_weights *head = exit_heads_at(bundle->heads, bundle->policy.layers[i]);
+		e->heads[i] = (struct exit_head){{head->norm, head->vector, 1}, head->platt_a, head->platt_b};
+	}
 	return STATUS_OK;
 }
 
@@ -117,11 +136,11 @@ enum status engine_create(const struct scorer_options *options, struct engine **
 	};
 	if ((status = engine_open_backend(options, e->bundle->model, &backend_options, &e->table, &e->backend,
 					  error)) ||
-	    (status = untrained_heads(e, error)))
+	    (status = make_heads(e, error)))
 		goto cleanup;
 	struct forward_options forward_options = {
 		.table = e->table, .backend = e->backend, .policy = e->bundle->policy,
-		.model_layers = config->layers, .heads = e->heads, .rows_max = rows_max,
+		.model_layers = config->layers, .heads = e->heads, .before = e->before, .rows_max = rows_max,
 		.segments_max = e->batch->segments_max,
 	};
 	if ((status = forward_create(&forward_options, &e->forward, error)) ||
@@ -147,6 +166,7 @@ void engine_destroy(struct engine *e)
 	bundle_close(e->bundle);
 	mem_free(e->vectors);
 	mem_free(e->heads);
+	mem_free(e->before);
 	mem_free(e);
 }
 
@@ -217,6 +237,22 @@ static bool fits(const struct engine *e, uint32_t prefix, uint32_t suffix)
 	return !e->batch->suffixes || (uint64_t)e->batch->rows + prefix + suffix <= e->batch_tokens_max;
 }
 
+/* What the heads know of the suffix that comes in next, before the model has thought. */
+static void read_statistics(struct engine *e, const struct scoring_request *request, size_t index)
+{
+	const struct exit_heads *heads = e->bundle->heads;
+	float features[FEATURES_COUNT_MAX];
+	double standardised[FEATURES_COUNT_MAX];
+	if (!e->before)
+		return;
+	features_fill(request, index, features, heads->features_count);
+	exit_heads_standardise(heads, features, standardised);
+	double *before = e->before + (size_t)e->batch->suffixes * e->exits;
+	for (uint32_t i = 0; i < e->exits; i++)
+		before[i] = exit_heads_before(heads, exit_heads_at(heads, e->bundle->policy.layers[i]),
+					      standardised);
+}
+
 static enum status score_request(struct engine *e, const struct scoring_request *request, size_t index,
 				 struct error *error)
 {
@@ -240,6 +276,7 @@ static enum status score_request(struct engine *e, const struct scoring_request 
 		if (!in_batch)
 			batch_add_prefix(e->batch, user.ids, user.count);
 		in_batch = true;
+		read_statistics(e, request, c);
 		batch_add_suffix(e->batch, suffix.ids, suffix.count, tag_of(index, c),
 				 deadline_of(e, request));
 	}

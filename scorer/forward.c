@@ -147,7 +147,10 @@ static enum status decide(struct forward *f, const struct batch *batch, uint32_t
 					 "the model gave %g at layer %u; its weights or "
 					 "their scale are unusable in this precision",
 					 (double)f->z[i], layer);
-		history[exit] = probability(f->z[i]);
+		double z = f->z[i];
+		if (f->options.before)
+			z += f->options.before[(size_t)suffix->ordinal * f->exits + exit];
+		history[exit] = probability(z);
 		struct exit_decision decision = exit_decide(&f->options.policy, history, exit + 1, layer,
 							    exit + 1 == f->exits);
 		bool late = !decision.leave && now_ms > suffix->deadline_ms;
@@ -164,7 +167,7 @@ static enum status decide(struct forward *f, const struct batch *batch, uint32_t
 		(*left)++;
 		f->stats.exits_at[layer]++;
 		sink->leave(sink->context, suffix->tag, &(struct exit_outcome){
-			.p_click = probability(head->platt_a * f->z[i] + head->platt_b),
+			.p_click = probability(head->platt_a * z + head->platt_b),
 			.layer = layer,
 			.has_margin = decision.has_margin,
 			.margin = decision.margin,

@@ -9,7 +9,8 @@
 #include "scorer/backend.h"
 #include "scorer/exit_policy.h"
 
-/* What stands at an exit: z = readout(row), p = sigmoid(z) for the rule, p_click = sigmoid(a z + b). */
+/* What stands at an exit: z = readout(row) + what the caller knew before (the options' `before`),
+ * p = sigmoid(z) for the rule, p_click = sigmoid(a z + b). */
 struct exit_head {
 	struct readout readout;         /* one vector: w_yes - w_no */
 	double platt_a, platt_b;        /* 1, 0: uncalibrated */
@@ -21,6 +22,8 @@ struct forward_options {
 	struct exit_policy policy;
 	uint32_t model_layers;
 	const struct exit_head *heads;  /* [exits], borrowed: one per layer of the list, one for rule none */
+	/* Borrowed, may be NULL: before[ordinal * exits + exit] of each suffix, filled before forward_run(). */
+	const double *before;
 	uint32_t rows_max, segments_max;/* of the batches to come */
 };
 

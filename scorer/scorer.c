@@ -122,8 +122,7 @@ const char *scorer_model_id(const struct scorer *scorer)
 
 bool scorer_is_trained(const struct scorer *scorer)
 {
-	(void)scorer;
-	return false;                   /* trained heads are refused at opening */
+	return scorer->engine && bundle_is_trained(engine_bundle(scorer->engine));
 }
 
 const char *scorer_describe(const struct scorer *scorer)

@@ -1,0 +1,173 @@
+/* heads_file.c - exit_heads.safetensors and exit_policy.json from heads in memory.
+ *
+ * Invariant: tensors stand in the order in which they are named in exit_heads.h, without holes. Caller:
+ * fit_heads.c. */
+#include "scorer/train/heads_file.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096, NAME_BYTES = 64, HEADER_ENTRY_BYTES = 160 };
+
+struct layout {
+	char *header;                   /* the JSON as it grows */
+	size_t header_size, header_max;
+	float *values;                  /* NULL while only counting */
+	size_t floats;
+};
+
+static void add(struct layout *layout, const char *name, const float *values, size_t rows, size_t columns)
+{
+	size_t count = rows * (columns ? columns : 1);
+	if (layout->values) {
+		char shape[64];
+		snprintf(shape, sizeof shape, columns ? "%zu,%zu" : "%zu", rows, columns);
+		memcpy(layout->values + layout->floats, values, count * sizeof *values);
+		layout->header_size += (size_t)snprintf(
+			layout->header + layout->header_size, layout->header_max - layout->header_size,
+			"%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
+			layout->header_size > 1 ? "," : "", name, shape, layout->floats * sizeof *values,
+			(layout->floats + count) * sizeof *values);
+	}
+	layout->floats += count;
+}
+
+static void add_part(struct layout *layout, const struct exit_head_weights *head, const char *part,
+		     const float *values, size_t rows, size_t columns)
+{
+	char name[NAME_BYTES];
+	snprintf(name, sizeof name, "%u.%s", head->layer, part);
+	add(layout, name, values, rows, columns);
+}
+
+static void add_all(struct layout *layout, const struct exit_heads *heads)
+{
+	size_t features = heads->features_count, units = heads->units;
+	layout->floats = 0;
+	if (features) {
+		add(layout, "features.mean", heads->mean, features, 0);
+		add(layout, "features.scale", heads->scale, features, 0);
+	}
+	for (uint32_t i = 0; i < heads->count; i++) {
+		const struct exit_head_weights *head = &heads->heads[i];
+		float intercept = (float)head->intercept;
+		add_part(layout, head, "intercept", &intercept, 1, 0);
+		if (head->hidden) {
+			add_part(layout, head, "norm", head->norm, heads->width, 0);
+			add_part(layout, head, "vector", head->vector, heads->width, 0);
+		}
+		if (!features)
+			continue;
+		add_part(layout, head, "linear", head->linear, features, 0);
+		add_part(layout, head, "weight", head->weight, units, features);
+		add_part(layout, head, "bias", head->bias, units, 0);
+		add_part(layout, head, "output", head->output, units, 0);
+	}
+}
+
+enum status heads_file_put(const char *folder, const char *name, const void *bytes, size_t size,
+			   struct error *error)
+{
+	char path[PATH_BYTES], temporary[PATH_BYTES + 16];
+	int length = snprintf(path, sizeof path, "%s/%s", folder, name);
+	if (length < 0 || length >= PATH_BYTES)
+		return error_set(error, STATUS_CANNOT_CREATE, "%s: the path is longer than %d bytes", name,
+				 PATH_BYTES);
+	snprintf(temporary, sizeof temporary, "%s.part", path);
+	FILE *file = fopen(temporary, "wb");
+	if (!file)
+		return error_set(error, STATUS_CANNOT_CREATE, "%s: %s", temporary, strerror(errno));
+	bool written = fwrite(bytes, 1, size, file) == size && fflush(file) == 0 && fsync(fileno(file)) == 0;
+	int reason = errno;
+	if (fclose(file) != 0 && written) {
+		reason = errno;
+		written = false;
+	}
+	if (written && rename(temporary, path) != 0) {
+		reason = errno;
+		written = false;
+	}
+	if (written)
+		return STATUS_OK;
+	unlink(temporary);
+	return error_set(error, STATUS_IO, "%s: %s", path, strerror(reason));
+}
+
+static enum status write_tensors(const char *folder, const struct exit_heads *heads, struct error *error)
+{
+	struct layout layout = {.header_max = 256 + (2 + 7 * (size_t)heads->count) * HEADER_ENTRY_BYTES};
+	add_all(&layout, heads);
+	size_t bytes_max = 8 + layout.header_max + layout.floats * sizeof(float);
+	float *values = mem_alloc_array(layout.floats, sizeof *values);
+	char *file = mem_alloc(bytes_max);
+	enum status status = STATUS_OK;
+	if (!values || !file) {
+		status = error_set(error, STATUS_NO_MEMORY, "no memory to write the exit heads");
+		goto cleanup;
+	}
+	layout.values = values;
+	layout.header = file + 8;
+	layout.header[0] = '{';
+	layout.header_size = 1;
+	add_all(&layout, heads);
+	layout.header[layout.header_size++] = '}';
+	while (layout.header_size % 8)
+		layout.header[layout.header_size++] = ' ';
+	for (int i = 0; i < 8; i++)
+		file[i] = (char)(layout.header_size >> (8 * i) & 0xff);
+	memcpy(layout.header + layout.header_size, values, layout.floats * sizeof *values);
+	status = heads_file_put(folder, "exit_heads.safetensors", file,
+				8 + layout.header_size + layout.floats * sizeof *values, error);
+cleanup:
+	mem_free(values);
+	mem_free(file);
+	return status;
+}
+
+static json_t *policy_json(const struct exit_heads *heads, json_t *risk)
+{
+	const struct exit_policy *policy = &heads->policy;
+	json_t *layers = json_array(), *list = json_array(), *features = json_array();
+	for (uint32_t i = 0; i < policy->layers_count; i++)
+		json_array_append_new(layers, json_integer(policy->layers[i]));
+	for (uint32_t i = 0; i < heads->features_count; i++)
+		json_array_append_new(features, json_string(heads->names[i]));
+	for (uint32_t i = 0; i < heads->count; i++) {
+		const struct exit_head_weights *head = &heads->heads[i];
+		json_array_append_new(list, json_pack("{s:i, s:b, s:f, s:f}", "layer", (int)head->layer,
+						      "hidden", (int)head->hidden, "a", head->platt_a, "b",
+						      head->platt_b));
+	}
+	json_t *threshold = isnan(policy->threshold) ? json_null() : json_real(policy->threshold);
+	json_t *object = json_pack("{s:s, s:o, s:i, s:o}", "rule", exit_rule_name(policy->rule), "threshold",
+				   threshold, "window", (int)policy->window, "layers", layers);
+	json_t *root = json_pack("{s:i, s:s, s:s, s:I, s:o, s:o, s:o}", "version", (int)EXIT_HEADS_VERSION,
+				 "model", heads->model, "wording", heads->wording, "trained_until",
+				 (json_int_t)heads->trained_until_ms, "features", features, "policy", object,
+				 "heads", list);
+	if (root && risk)
+		json_object_set(root, "risk", risk);
+	return root;
+}
+
+enum status heads_file_write(const char *folder, const struct exit_heads *heads, json_t *risk,
+			     struct error *error)
+{
+	enum status status = write_tensors(folder, heads, error);
+	if (status)
+		return status;
+	json_t *root = policy_json(heads, risk);
+	char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+	if (text)
+		status = heads_file_put(folder, "exit_policy.json", text, strlen(text), error);
+	else
+		status = error_set(error, STATUS_NO_MEMORY, "no memory to write the exit policy");
+	json_decref(root);
+	/* json_dumps' text is the C library's. */
+	(free)(text);
+	return status;
+}
