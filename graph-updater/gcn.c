@@ -64,7 +64,6 @@ static bool create_side(struct gcn *gcn, struct gcn_side *side, const struct ids
 	side->nodes_max = nodes_max;
 	made = chunks_create(&side->meta, nodes_max, sizeof(struct gcn_meta)) &&
 	       chunks_create(&side->norms, nodes_max, sizeof(int64_t)) &&
-	       chunks_create(&side->inverses, nodes_max, sizeof(float)) &&
 	       (side->single >= 0 || chunks_create(&side->final, nodes_max, row));
 	for (uint32_t k = 0; k <= side->top && made; k++) {
 		if (!side->has[k])
@@ -73,6 +72,13 @@ static bool create_side(struct gcn *gcn, struct gcn_side *side, const struct ids
 		       (k == 0 || chunks_create(&side->sums[k], nodes_max, 2 * row));
 	}
 	return made;
+}
+
+static enum status create_rows(const struct gcn *gcn, struct gcn_side *side, struct error *error)
+{
+	const struct chunks *final = side->single >= 0 ? &side->hidden[side->single] : &side->final;
+
+	return nearest_rows_create(gcn->options.dimensions, side->nodes_max, final, &side->rows, error);
 }
 
 enum status gcn_create(const struct gcn_options *options, struct gcn **out, struct error *error)
@@ -109,6 +115,9 @@ enum status gcn_create(const struct gcn_options *options, struct gcn **out, stru
 		status = error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
 		goto cleanup;
 	}
+	status = create_rows(gcn, &gcn->sides[GCN_USERS], error);
+	if (status)
+		goto cleanup;
 	*out = gcn;
 	return STATUS_OK;
 cleanup:
@@ -125,7 +134,7 @@ void gcn_destroy(struct gcn *gcn)
 		chunks_destroy(&side->meta);
 		chunks_destroy(&side->final);
 		chunks_destroy(&side->norms);
-		chunks_destroy(&side->inverses);
+		nearest_rows_destroy(side->rows);
 		for (uint32_t k = 0; k <= GCN_LAYERS_MAX; k++) {
 			chunks_destroy(&side->hidden[k]);
 			chunks_destroy(&side->sums[k]);
@@ -167,23 +176,35 @@ bool gcn_mark(struct gcn_side *side, uint32_t layer, uint32_t node)
 	return true;
 }
 
-void gcn_set_norm(struct gcn_side *side, uint32_t node, int64_t norm)
+void gcn_set_final(const struct gcn *gcn, struct gcn_side *side, uint32_t node, const int16_t *row,
+		   int64_t norm)
 {
 	*gcn_norm_of(side, node) = norm;
-	*(float *)chunks_row(&side->inverses, node) = norm ? 1 / sqrtf((float)norm) : 0;
+	if (side->rows)
+		nearest_rows_put(side->rows, node, row, norm);
+	else
+		memmove(gcn_final_of(side, node), row, gcn->options.dimensions * sizeof *row);
+}
+
+void gcn_set_hidden(const struct gcn *gcn, struct gcn_side *side, uint32_t layer, uint32_t node,
+		    const int16_t *row, int64_t norm)
+{
+	if (side->single == (int)layer)
+		gcn_set_final(gcn, side, node, row, norm);
+	else
+		memcpy(gcn_hidden_of(side, layer, node), row, gcn->options.dimensions * sizeof *row);
 }
 
 static bool reserve_node(struct gcn_side *side, uint32_t node)
 {
 	bool room = chunks_reserve(&side->meta, node + 1) && chunks_reserve(&side->norms, node + 1) &&
-		    chunks_reserve(&side->inverses, node + 1) &&
 		    (side->single >= 0 || chunks_reserve(&side->final, node + 1));
 
 	for (uint32_t k = 0; k <= side->top && room; k++)
 		if (side->has[k])
 			room = chunks_reserve(&side->hidden[k], node + 1) &&
 			       (k == 0 || chunks_reserve(&side->sums[k], node + 1));
-	return room;
+	return room && (!side->rows || nearest_rows_reserve(side->rows, node + 1));
 }
 
 /* The node has one edge more. */
@@ -192,10 +213,13 @@ static bool gain_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 	struct gcn_meta *meta = gcn_meta_of(side, node);
 
 	if (meta->degree++ == 0) {
-		if (side->has[0])
-			gcn_seed(gcn, side, node, gcn_hidden_of(side, 0, node));
+		if (side->has[0]) {
+			gcn_seed(gcn, side, node, gcn->fresh);
+			gcn_set_hidden(gcn, side, 0, node, gcn->fresh,
+				       (int64_t)gcn->options.dimensions * GCN_ONE * GCN_ONE);
+		}
 		/* A final row made of seeds alone, or with a share of them, is there at once. */
-		if (side->weights[0])
+		if (side->weights[0] && side->single < 0)
 			gcn_mix(gcn, side, node);
 	}
 	return meta->degree < gcn->options.wide_degree || meta->wide || gcn->loading ||
@@ -205,7 +229,6 @@ static bool gain_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 static void lose_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 {
 	struct gcn_meta *meta = gcn_meta_of(side, node);
-	size_t row_bytes = gcn->options.dimensions * sizeof(int16_t);
 
 	meta->degree--;
 	if (meta->wide && meta->degree < gcn->options.wide_degree / 2 + 1)
@@ -213,11 +236,12 @@ static void lose_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 	if (meta->degree)
 		return;
 	/* Nobody's neighbour any more: its share of all sums is gone, so it may be forgotten at once. */
+	memset(gcn->fresh, 0, gcn->options.dimensions * sizeof *gcn->fresh);
 	for (uint32_t k = 0; k <= side->top; k++)
 		if (side->has[k])
-			memset(gcn_hidden_of(side, k, node), 0, row_bytes);
-	memset(gcn_final_of(side, node), 0, row_bytes);
-	gcn_set_norm(side, node, 0);
+			gcn_set_hidden(gcn, side, k, node, gcn->fresh, 0);
+	if (side->single < 0)
+		gcn_set_final(gcn, side, node, gcn->fresh, 0);
 }
 
 /* What `from` has in the layer below is added to, or taken from, the sums of `node`. */
@@ -319,17 +343,9 @@ double gcn_cosine(int64_t dot, int64_t norm_a, int64_t norm_b)
 	return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
-uint32_t gcn_user_rows(const struct gcn *gcn, uint32_t first, const int16_t **rows, const int64_t **norms,
-		       const float **inverses)
+const struct nearest_rows *gcn_user_rows(const struct gcn *gcn)
 {
-	const struct gcn_side *side = &gcn->sides[GCN_USERS];
-
-	if (first >= chunks_rows(&side->norms))
-		return 0;
-	*rows = gcn_final_of(side, first);
-	*norms = gcn_norm_of(side, first);
-	*inverses = chunks_row(&side->inverses, first);
-	return CHUNK_ROWS - (first & (CHUNK_ROWS - 1));
+	return gcn->sides[GCN_USERS].rows;
 }
 
 static const int16_t *hidden_of(const struct gcn_side *side, uint32_t layer, uint32_t node)
@@ -371,7 +387,8 @@ struct gcn_stats gcn_get_stats(const struct gcn *gcn)
 	for (int s = 0; s < GCN_SIDES; s++) {
 		const struct gcn_side *side = &gcn->sides[s];
 		stats.memory_bytes += chunks_bytes(&side->meta) + chunks_bytes(&side->final) +
-				      chunks_bytes(&side->norms) + chunks_bytes(&side->inverses) +
+				      chunks_bytes(&side->norms) +
+				      (side->rows ? nearest_rows_bytes(side->rows) : 0) +
 				      side->changed.capacity * sizeof(uint32_t) +
 				      side->wide_capacity * sizeof *side->wide;
 		for (uint32_t k = 0; k <= side->top; k++)

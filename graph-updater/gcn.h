@@ -19,6 +19,7 @@
 #define EXITPOLL_GRAPH_UPDATER_GCN_H
 
 #include "graph-updater/graph.h"
+#include "graph-updater/nearest_rows.h"
 
 enum { GCN_LAYERS_MAX = 4, GCN_DIMENSIONS_MAX = 256, GCN_ONE = 1 << 13 };
 
@@ -60,11 +61,8 @@ int64_t gcn_dot(const int16_t *a, const int16_t *b, uint32_t dimensions);
 /* dot / (sqrt(norm_a) sqrt(norm_b)), clipped to -1..1; 0 where a norm is 0. */
 double gcn_cosine(int64_t dot, int64_t norm_a, int64_t norm_b);
 
-/* For the scan: rows of user ids 0 .. end - 1 in runs that lie together. norms[i] 0: skip; inverses[i]
- * is about 1/|row|, 0 for those. Returns the length of the run that begins at `first` (a multiple of
- * 4), 0 at the end. */
-uint32_t gcn_user_rows(const struct gcn *gcn, uint32_t first, const int16_t **rows,
-		       const int64_t **norms, const float **inverses);
+/* The users' embeddings as other threads may read them beside the writer; a row without length: none. */
+const struct nearest_rows *gcn_user_rows(const struct gcn *gcn);
 
 /* Stored hidden state of one layer, [dimensions]; NULL: the side has no such layer, or the node no row.
  * For tests, check and export. */

@@ -5,7 +5,7 @@
  *                                     sums[k]     int32 [D]  s^(k), k >= 1; int64 for wide nodes
  *                                     final       int16 [D]  what readers see; one of hidden[], or mixed
  *                                     norms       int64      squared length of final
- *                                     inverses    float      1 / length, for the scan's first look
+ *                                     rows        users only: codes of final, for the scan
  */
 #ifndef EXITPOLL_GRAPH_UPDATER_GCN_INTERNAL_H
 #define EXITPOLL_GRAPH_UPDATER_GCN_INTERNAL_H
@@ -48,7 +48,8 @@ struct gcn_side {
 	struct chunks hidden[GCN_LAYERS_MAX + 1];
 	struct chunks sums[GCN_LAYERS_MAX + 1];
 	struct chunks final;                    /* only when mixed */
-	struct chunks norms, inverses;
+	struct chunks norms;
+	struct nearest_rows *rows;              /* users; NULL: items */
 	struct gcn_list frontier[GCN_LAYERS_MAX + 1];
 	struct gcn_list changed;
 	struct gcn_wide *wide;                  /* [wide_count], ascending by node */
@@ -63,7 +64,7 @@ struct gcn {
 	struct gcn_side sides[GCN_SIDES];
 	bool loading;                           /* hidden states and sums come from a snapshot */
 	uint64_t flushes, pushes, push_edges;
-	int16_t *fresh, *residual;              /* [D] scratch */
+	int16_t *fresh, *residual;              /* [D] scratch of one step */
 };
 
 static inline struct gcn_meta *gcn_meta_of(const struct gcn_side *side, uint32_t node)
@@ -91,8 +92,12 @@ static inline int64_t *gcn_norm_of(const struct gcn_side *side, uint32_t node)
 	return chunks_row(&side->norms, node);
 }
 
-/* Sets both; norm 0: no row. */
-void gcn_set_norm(struct gcn_side *side, uint32_t node, int64_t norm);
+/* The final row, or a hidden one, takes these values [D], of squared length norm (0: no row). Everything
+ * that readers see is written here. */
+void gcn_set_final(const struct gcn *gcn, struct gcn_side *side, uint32_t node, const int16_t *row,
+		   int64_t norm);
+void gcn_set_hidden(const struct gcn *gcn, struct gcn_side *side, uint32_t layer, uint32_t node,
+		    const int16_t *row, int64_t norm);
 
 /* Edges of a node in the graph, [*count]. */
 static inline const struct edge *gcn_edges_of(const struct gcn *gcn, int side, uint32_t node, uint32_t *count)
@@ -115,7 +120,7 @@ bool gcn_sums_widen(const struct gcn *gcn, struct gcn_side *side, uint32_t node)
 void gcn_sums_narrow(const struct gcn *gcn, struct gcn_side *side, uint32_t node);
 void gcn_sums_destroy(struct gcn_side *side);
 
-/* gcn_update.c: final row and norm of a node from its hidden states. */
+/* gcn_update.c: final row of a node from its hidden states, where it is mixed. */
 void gcn_mix(const struct gcn *gcn, struct gcn_side *side, uint32_t node);
 
 #endif

@@ -96,8 +96,9 @@ static enum status load_node(struct gcn *gcn, struct gcn_side *side, uint32_t no
 		status = load_row(gcn, &at, gcn_final_of(side, node), error);
 	if (status)
 		return status;
-	gcn_set_norm(side, node, gcn->kernels->dot(gcn_final_of(side, node), gcn_final_of(side, node),
-						   gcn->options.dimensions));
+	gcn_set_final(gcn, side, node, gcn_final_of(side, node),
+		      gcn->kernels->dot(gcn_final_of(side, node), gcn_final_of(side, node),
+					gcn->options.dimensions));
 	for (uint32_t k = 1; k <= side->top && pending; k++)
 		if (side->has[k] && !gcn_mark(side, k, node))
 			return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
@@ -221,6 +222,8 @@ static enum status check_node(const struct gcn *gcn, int s, uint32_t node, int64
 		return wrong(side, s, node, 0, "the degree is not the number of edges", error);
 	if (*gcn_norm_of(side, node) != gcn->kernels->dot(final, final, gcn->options.dimensions))
 		return wrong(side, s, node, 0, "the length is not that of the embedding", error);
+	if (side->rows && !nearest_rows_right(side->rows, node))
+		return wrong(side, s, node, 0, "the codes are not those of the embedding", error);
 	memset(scratch, 0, row_bytes);
 	if (degree && side->has[0])
 		gcn_seed(gcn, side, node, scratch);

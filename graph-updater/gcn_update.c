@@ -14,19 +14,17 @@
 
 void gcn_mix(const struct gcn *gcn, struct gcn_side *side, uint32_t node)
 {
-	int16_t *final = gcn_final_of(side, node);
+	int16_t *final = gcn->fresh;
 
-	if (side->single < 0) {
-		for (uint32_t i = 0; i < gcn->options.dimensions; i++) {
-			int32_t mixed = GCN_WEIGHT_ONE / 2;
-			for (uint32_t k = 0; k <= side->top; k++)
-				if (side->weights[k])
-					mixed += side->weights[k] * gcn_hidden_of(side, k, node)[i];
-			mixed >>= 14;
-			final[i] = (int16_t)(mixed > GCN_ONE ? GCN_ONE : mixed < -GCN_ONE ? -GCN_ONE : mixed);
-		}
+	for (uint32_t i = 0; i < gcn->options.dimensions; i++) {
+		int32_t mixed = GCN_WEIGHT_ONE / 2;
+		for (uint32_t k = 0; k <= side->top; k++)
+			if (side->weights[k])
+				mixed += side->weights[k] * gcn_hidden_of(side, k, node)[i];
+		mixed >>= 14;
+		final[i] = (int16_t)(mixed > GCN_ONE ? GCN_ONE : mixed < -GCN_ONE ? -GCN_ONE : mixed);
 	}
-	gcn_set_norm(side, node, gcn->kernels->dot(final, final, gcn->options.dimensions));
+	gcn_set_final(gcn, side, node, final, gcn->kernels->dot(final, final, gcn->options.dimensions));
 }
 
 static bool mark_changed(struct gcn_side *side, uint32_t node)
@@ -100,12 +98,8 @@ static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 		if (!push(gcn, s, layer, node, gcn->residual))
 			return false;
 	}
-	memcpy(gcn_hidden_of(side, layer, node), gcn->fresh, gcn->options.dimensions * sizeof *gcn->fresh);
-	if (side->single == (int)layer) {
-		gcn_set_norm(side, node, fresh_square);
-		return true;
-	}
-	return !side->weights[layer] || mark_changed(side, node);
+	gcn_set_hidden(gcn, side, layer, node, gcn->fresh, fresh_square);
+	return side->single == (int)layer || !side->weights[layer] || mark_changed(side, node);
 }
 
 static bool flush_if_dirty(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
