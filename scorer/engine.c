@@ -212,7 +212,7 @@ static enum status run_batch(struct engine *e, struct error *error)
 {
 	if (!e->batch->suffixes)
 		return STATUS_OK;
-	struct forward_sink sink = {e, take, e->trace ? pass_trace : NULL};
+	struct forward_sink sink = {.context = e, .leave = take, .trace = e->trace ? pass_trace : NULL};
 	e->stats.batches++;
 	e->stats.prompt_tokens += e->batch->rows;
 	int64_t begin_ns = clock_steady_ns();

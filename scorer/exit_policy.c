@@ -17,6 +17,7 @@
 
 #include "base/text.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -27,6 +28,13 @@ static const char *const rule_names[EXIT_RULES] = {
 	[EXIT_FIXED] = "fixed",
 	[EXIT_NONE] = "none",
 };
+
+float exit_probability(double z)
+{
+	double p = z >= 0 ? 1 / (1 + exp(-z)) : exp(z) / (1 + exp(z));
+	float narrow = (float)p;
+	return narrow < FLT_MIN ? FLT_MIN : narrow > 1 - FLT_EPSILON / 2 ? 1 - FLT_EPSILON / 2 : narrow;
+}
 
 /* The fields that every trace shows, whatever the rule: D and its mean before this exit. */
 static void measure(const struct exit_policy *policy, const float *p, size_t count,

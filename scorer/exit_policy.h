@@ -31,6 +31,9 @@ struct exit_decision {
 	const char *why;                        /* a sentence, static */
 };
 
+/* sigmoid(z), kept inside (0, 1): a logit of 20 is certain, not infinite. */
+float exit_probability(double z);
+
 /* The decision at the newest of `count` >= 1 exits, whose probabilities, oldest first, are p[0..count).
  * `layer` is that exit's layer; `last`: it is the last of the list, which always decides. */
 struct exit_decision exit_decide(const struct exit_policy *policy, const float *p, size_t count,

@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#include <float.h>
 #include <math.h>
 
 struct forward {
@@ -121,14 +120,6 @@ static int exit_at(const struct forward *f, uint32_t layer)
 	return -1;
 }
 
-/* Open interval: a logit of 20 is certain, not infinite. */
-static float probability(double z)
-{
-	double p = z >= 0 ? 1 / (1 + exp(-z)) : exp(z) / (1 + exp(z));
-	float narrow = (float)p;
-	return narrow < FLT_MIN ? FLT_MIN : narrow > 1 - FLT_EPSILON / 2 ? 1 - FLT_EPSILON / 2 : narrow;
-}
-
 /* Reads the heads of the `count` suffixes whose last rows are in f->rows, marks who leaves and tells the
  * sink. *left receives how many. */
 static enum status decide(struct forward *f, const struct batch *batch, uint32_t layer, uint32_t exit,
@@ -141,6 +132,10 @@ static enum status decide(struct forward *f, const struct batch *batch, uint32_t
 	*left = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct batch_segment *suffix = &batch->segments[f->suffixes[i]];
+		if (sink->tap) {
+			f->options.table->hidden(f->options.backend, f->rows[i], sink->row);
+			sink->tap(sink->context, suffix->tag, exit, sink->row);
+		}
 		float *history = f->history + (size_t)suffix->ordinal * f->exits;
 		if (!isfinite(f->z[i]))
 			return error_set(error, STATUS_INTERNAL,
@@ -150,7 +145,7 @@ static enum status decide(struct forward *f, const struct batch *batch, uint32_t
 		double z = f->z[i];
 		if (f->options.before)
 			z += f->options.before[(size_t)suffix->ordinal * f->exits + exit];
-		history[exit] = probability(z);
+		history[exit] = exit_probability(z);
 		struct exit_decision decision = exit_decide(&f->options.policy, history, exit + 1, layer,
 							    exit + 1 == f->exits);
 		bool late = !decision.leave && now_ms > suffix->deadline_ms;
@@ -167,7 +162,7 @@ static enum status decide(struct forward *f, const struct batch *batch, uint32_t
 		(*left)++;
 		f->stats.exits_at[layer]++;
 		sink->leave(sink->context, suffix->tag, &(struct exit_outcome){
-			.p_click = probability(head->platt_a * z + head->platt_b),
+			.p_click = exit_probability(head->platt_a * z + head->platt_b),
 			.layer = layer,
 			.has_margin = decision.has_margin,
 			.margin = decision.margin,

@@ -41,6 +41,9 @@ struct forward_sink {
 	void (*leave)(void *context, uint64_t tag, const struct exit_outcome *outcome);
 	void (*trace)(void *context, uint64_t tag, uint32_t layer, float p,
 		      const struct exit_decision *decision);
+	/* Training: the hidden row [C] of the last token at each exit, copied into row; NULL: not wanted. */
+	float *row;
+	void (*tap)(void *context, uint64_t tag, uint32_t exit, const float *row);
 };
 
 struct forward_stats {
