@@ -11,7 +11,7 @@
 #include <math.h>
 
 /* Below so many rows times queries, waking a thread costs more than it saves. */
-enum { SHARED_WORK_MIN = 1 << 20 };
+enum { SHARED_WORK_MIN = 1 << 18, AHEAD_ROWS = 128 };
 
 /* A query and what all threads read of it. */
 struct asked {
@@ -164,6 +164,8 @@ static void scan_range(const struct search *search, struct best *best, uint32_t 
 	_Alignas(64) unsigned char room[NEAREST_BLOCK_BYTES_MAX];
 
 	for (; first < end; first += NEAREST_BLOCK_ROWS) {
+		if (end - first > AHEAD_ROWS)
+			nearest_rows_prefetch(search->rows, first + AHEAD_ROWS);
 		struct nearest_block block = search->how.beside
 			? nearest_rows_block_copy(search->rows, first, room)
 			: nearest_rows_block(search->rows, first);

@@ -94,17 +94,33 @@ AVX2 static void avx2_encode(const int16_t *row, uint32_t dimensions, int64_t no
 
 /* ---- AVX2 ---- */
 
-/* Query values times half bytes of one plane: eight rows' sums in order, for `count` queries. `count` and
- * `lines` are constants wherever this is inlined, but for the general number of lines. */
-AVX2_INLINE void dots_avx2(const int8_t *const *values, unsigned count, const uint64_t *plane, uint32_t lines,
-			   __m256i *out)
+/* What of a query is the same for all rows, spread over the lanes. */
+struct lanes {
+	__m256i start;          /* -15 sum c, in one of the two lanes of every row */
+	__m256 scale, factor, limit;
+};
+
+AVX2_INLINE struct lanes lanes_of(const struct nearest_code *query, float limit)
 {
-	const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+	return (struct lanes){
+		_mm256_set1_epi64x((int64_t)(uint32_t)(-15 * query->sum)),
+		_mm256_set1_ps(16 * query->scale),
+		_mm256_set1_ps(1 + query->error),
+		_mm256_set1_ps(limit),
+	};
+}
+
+/* start + 2 (query values times half bytes of one plane): eight rows' sums in order, for `count` queries.
+ * `count` and `lines` are constants wherever this is inlined, but for the general number of lines. */
+AVX2_INLINE void dots_avx2(const int8_t *const *values, const struct lanes *lanes, unsigned count,
+			   const uint64_t *plane, uint32_t lines, __m256i *out)
+{
+	const __m256i low = _mm256_set1_epi8(15), twos = _mm256_set1_epi16(2);
 	__m256i sums[2][QUERIES_AT_ONCE];
 
 	for (unsigned half = 0; half < 2; half++) {
 		for (unsigned q = 0; q < count; q++)
-			sums[half][q] = _mm256_setzero_si256();
+			sums[half][q] = lanes[q].start;
 		for (uint32_t segment = 0; segment < lines; segment += SEGMENT_LINES) {
 			uint32_t end = lines - segment < SEGMENT_LINES ? lines - segment : SEGMENT_LINES;
 			__m256i narrow[QUERIES_AT_ONCE];
@@ -125,23 +141,22 @@ AVX2_INLINE void dots_avx2(const int8_t *const *values, unsigned count, const ui
 			}
 			for (unsigned q = 0; q < count; q++)
 				sums[half][q] = _mm256_add_epi32(sums[half][q],
-								 _mm256_madd_epi16(narrow[q], ones));
+								 _mm256_madd_epi16(narrow[q], twos));
 		}
 	}
 	for (unsigned q = 0; q < count; q++)
 		out[q] = _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums[0][q], sums[1][q]), 0xd8);
 }
 
-AVX2_INLINE unsigned passes_avx2(const struct nearest_code *query, __m256i dots, __m256i heads, float limit)
+AVX2_INLINE unsigned passes_avx2(const struct lanes *lanes, __m256i whole, __m256i heads)
 {
-	__m256i whole = _mm256_sub_epi32(_mm256_slli_epi32(dots, 1), _mm256_set1_epi32(15 * query->sum));
 	__m256 gain = _mm256_castsi256_ps(_mm256_and_si256(heads, _mm256_set1_epi32((int)0xffff0000)));
 	__m256 slack = _mm256_castsi256_ps(_mm256_slli_epi32(heads, 16));
-	__m256 bound = _mm256_mul_ps(_mm256_cvtepi32_ps(whole), _mm256_set1_ps(16 * query->scale));
+	__m256 bound = _mm256_mul_ps(_mm256_cvtepi32_ps(whole), lanes->scale);
 
 	bound = _mm256_mul_ps(bound, gain);
-	bound = _mm256_add_ps(bound, _mm256_mul_ps(slack, _mm256_set1_ps(1 + query->error)));
-	return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(bound, _mm256_set1_ps(limit), _CMP_GE_OQ));
+	bound = _mm256_add_ps(bound, _mm256_mul_ps(slack, lanes->factor));
+	return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(bound, lanes->limit, _CMP_GE_OQ));
 }
 
 AVX2_INLINE void scan_some_avx2(const struct nearest_code *const *queries, unsigned count,
@@ -149,18 +164,22 @@ AVX2_INLINE void scan_some_avx2(const struct nearest_code *const *queries, unsig
 				const float *limits, uint64_t *masks)
 {
 	const int8_t *values[QUERIES_AT_ONCE];
+	struct lanes lanes[QUERIES_AT_ONCE];
+	uint64_t passed[QUERIES_AT_ONCE] = {0};
 
 	for (unsigned q = 0; q < count; q++) {
 		values[q] = queries[q]->values;
-		masks[q] = 0;
+		lanes[q] = lanes_of(queries[q], limits[q]);
 	}
 	for (unsigned g = 0; g < NEAREST_BLOCK_ROWS / NEAREST_GROUP_ROWS; g++) {
 		__m256i head = _mm256_load_si256((const __m256i *)(heads + g * NEAREST_GROUP_ROWS));
-		__m256i dots[QUERIES_AT_ONCE];
-		dots_avx2(values, count, upper + (size_t)g * lines * LINE_WORDS, lines, dots);
+		__m256i whole[QUERIES_AT_ONCE];
+		dots_avx2(values, lanes, count, upper + (size_t)g * lines * LINE_WORDS, lines, whole);
 		for (unsigned q = 0; q < count; q++)
-			masks[q] |= (uint64_t)passes_avx2(queries[q], dots[q], head, limits[q]) << g * 8;
+			passed[q] |= (uint64_t)passes_avx2(&lanes[q], whole[q], head) << g * 8;
 	}
+	for (unsigned q = 0; q < count; q++)
+		masks[q] = passed[q];
 }
 
 AVX2 static void avx2_scan(const struct nearest_code *const *queries, uint32_t count, const uint32_t *heads,
@@ -186,19 +205,20 @@ AVX2 static uint8_t avx2_refine(const struct nearest_code *query, const uint32_t
 				const uint64_t *lower, uint32_t dimensions, float limit)
 {
 	const int8_t *values = query->values;
+	struct lanes lanes = lanes_of(query, limit);
 	__m256i high, low, whole;
 	__m256 gain, bound;
 
-	dots_avx2(&values, 1, upper, dimensions / 16, &high);
-	dots_avx2(&values, 1, lower, dimensions / 16, &low);
+	/* 16 (2 c.h - 15 sum c) + (2 c.l - 15 sum c) = 2 c.v - 255 sum c */
+	dots_avx2(&values, &lanes, 1, upper, dimensions / 16, &high);
+	dots_avx2(&values, &lanes, 1, lower, dimensions / 16, &low);
 	whole = _mm256_add_epi32(_mm256_slli_epi32(high, 4), low);
-	whole = _mm256_sub_epi32(_mm256_slli_epi32(whole, 1), _mm256_set1_epi32(255 * query->sum));
 	gain = _mm256_castsi256_ps(_mm256_and_si256(_mm256_load_si256((const __m256i *)heads),
 						    _mm256_set1_epi32((int)0xffff0000)));
 	bound = _mm256_mul_ps(_mm256_cvtepi32_ps(whole), _mm256_set1_ps(query->scale));
 	bound = _mm256_add_ps(_mm256_mul_ps(bound, gain),
 			      _mm256_mul_ps(gain, _mm256_set1_ps(query->root * (1 + query->error))));
-	return (uint8_t)_mm256_movemask_ps(_mm256_cmp_ps(bound, _mm256_set1_ps(limit), _CMP_GE_OQ));
+	return (uint8_t)_mm256_movemask_ps(_mm256_cmp_ps(bound, lanes.limit, _CMP_GE_OQ));
 }
 
 static const struct nearest_kernels avx2_kernels = {"AVX2", avx2_encode, avx2_scan, avx2_refine};
@@ -215,8 +235,8 @@ bool nearest_have_avx2(void)
 #define VNNI __attribute__((target(VNNI_TARGET)))
 #define VNNI_INLINE static inline __attribute__((always_inline, target(VNNI_TARGET)))
 
-VNNI_INLINE void dots_vnni(const int8_t *const *values, unsigned count, const uint64_t *plane, uint32_t lines,
-			   __m256i *out)
+VNNI_INLINE void dots_vnni(const int8_t *const *values, const struct lanes *lanes, unsigned count,
+			   const uint64_t *plane, uint32_t lines, __m256i *out)
 {
 	const __m512i low = _mm512_set1_epi8(15);
 	__m512i sums[QUERIES_AT_ONCE];
@@ -234,9 +254,12 @@ VNNI_INLINE void dots_vnni(const int8_t *const *values, unsigned count, const ui
 			sums[q] = _mm512_dpbusd_epi32(sums[q], second, _mm512_set1_epi64(pair[1]));
 		}
 	}
-	/* A row's sum is that of its two lanes. */
-	for (unsigned q = 0; q < count; q++)
-		out[q] = _mm512_cvtepi64_epi32(_mm512_add_epi32(sums[q], _mm512_srli_epi64(sums[q], 32)));
+	/* A row's sum is that of its two lanes, and has to be doubled. */
+	for (unsigned q = 0; q < count; q++) {
+		__m256i dots = _mm512_cvtepi64_epi32(_mm512_add_epi32(sums[q], _mm512_srli_epi64(sums[q], 32)));
+		__m256i start = _mm256_shuffle_epi32(lanes[q].start, 0xa0);
+		out[q] = _mm256_add_epi32(_mm256_slli_epi32(dots, 1), start);
+	}
 }
 
 VNNI_INLINE void scan_some_vnni(const struct nearest_code *const *queries, unsigned count,
@@ -244,18 +267,22 @@ VNNI_INLINE void scan_some_vnni(const struct nearest_code *const *queries, unsig
 				const float *limits, uint64_t *masks)
 {
 	const int8_t *values[QUERIES_AT_ONCE];
+	struct lanes lanes[QUERIES_AT_ONCE];
+	uint64_t passed[QUERIES_AT_ONCE] = {0};
 
 	for (unsigned q = 0; q < count; q++) {
 		values[q] = queries[q]->values;
-		masks[q] = 0;
+		lanes[q] = lanes_of(queries[q], limits[q]);
 	}
 	for (unsigned g = 0; g < NEAREST_BLOCK_ROWS / NEAREST_GROUP_ROWS; g++) {
 		__m256i head = _mm256_load_si256((const __m256i *)(heads + g * NEAREST_GROUP_ROWS));
-		__m256i dots[QUERIES_AT_ONCE];
-		dots_vnni(values, count, upper + (size_t)g * lines * LINE_WORDS, lines, dots);
+		__m256i whole[QUERIES_AT_ONCE];
+		dots_vnni(values, lanes, count, upper + (size_t)g * lines * LINE_WORDS, lines, whole);
 		for (unsigned q = 0; q < count; q++)
-			masks[q] |= (uint64_t)passes_avx2(queries[q], dots[q], head, limits[q]) << g * 8;
+			passed[q] |= (uint64_t)passes_avx2(&lanes[q], whole[q], head) << g * 8;
 	}
+	for (unsigned q = 0; q < count; q++)
+		masks[q] = passed[q];
 }
 
 VNNI static void vnni_scan(const struct nearest_code *const *queries, uint32_t count, const uint32_t *heads,

@@ -57,6 +57,8 @@ struct nearest_block {
 };
 /* While the writer rests: in place. */
 struct nearest_block nearest_rows_block(const struct nearest_rows *rows, uint32_t row);
+/* Hint: a scan comes to this block soon. */
+void nearest_rows_prefetch(const struct nearest_rows *rows, uint32_t row);
 /* Beside the writer: heads and upper plane of one state, copied to room [NEAREST_BLOCK_BYTES_MAX, 64-byte
  * aligned]; lower is NULL. */
 enum { NEAREST_BLOCK_BYTES_MAX = NEAREST_BLOCK_ROWS * (4 + NEAREST_CODE_MAX / 2) };
