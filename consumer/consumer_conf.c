@@ -62,6 +62,9 @@ static enum status fixed_properties(const struct consumer_conf *conf, rd_kafka_c
 		{"partition.assignment.strategy", "range"},
 		{"session.timeout.ms", "10000"},
 		{"heartbeat.interval.ms", "2000"},
+		/* A dead process is known by its session. One that scores ten thousand candidates is alive, and would
+		 * begin again and again if the group gave its partitions away meanwhile. */
+		{"max.poll.interval.ms", "86400000"},
 		{"socket.nagle.disable", "true"},
 		/* How late the end of a partition is seen when nothing comes: part of every start. */
 		{"fetch.wait.max.ms", "50"},

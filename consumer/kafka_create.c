@@ -105,6 +105,7 @@ static enum status read_options(struct source_kafka *source, const struct source
 	source->until_end = options->until_end;
 	source->idle_ms = options->idle_ms ? options->idle_ms : IDLE_MS;
 	source->join_timeout_ms = options->join_timeout_ms ? options->join_timeout_ms : JOIN_MS;
+	source->stopping = options->stopping;
 	source->buffer_bytes_max = options->buffer_bytes_max ? options->buffer_bytes_max : (size_t)64 << 20;
 	source->reader.registry = options->registry;
 	source->reader.limits = options->limits;

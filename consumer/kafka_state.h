@@ -28,6 +28,7 @@ struct source_kafka {
 	char *names[TOPICS];
 	bool read_graph, read_requests, until_end;
 	int64_t idle_ms, join_timeout_ms;
+	bool (*stopping)(void);
 	size_t buffer_bytes_max;
 	enum offset_policy policy;
 

@@ -111,6 +111,7 @@ struct source_kafka_options {
 	size_t group_records_max;       /* 0: 65,536 */
 	const char *offset_policy;      /* state.offset.policy: error | earliest | latest */
 	int64_t join_timeout_ms;        /* 0: 60,000 */
+	bool (*stopping)(void);         /* asked while join waits: true ends it with STATUS_INTERRUPTED; NULL: never */
 	struct event_limits limits;
 	struct registry *registry;      /* borrowed */
 };

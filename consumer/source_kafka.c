@@ -58,6 +58,11 @@ enum status kafka_subscribe(struct source_kafka *source, struct error *error)
 	return code ? kafka_error(source, code, "joining the group", NULL, error) : STATUS_OK;
 }
 
+static bool interrupted(const struct source_kafka *source)
+{
+	return source->stopping && source->stopping();
+}
+
 static enum status kafka_join(struct source *base, int64_t *oldest_unanswered_ms, struct error *error)
 {
 	struct source_kafka *source = self(base);
@@ -67,7 +72,8 @@ static enum status kafka_join(struct source *base, int64_t *oldest_unanswered_ms
 
 	for (;;) {
 		status = kafka_check_topics(source, &local);
-		if (status_class(status) != STATUS_CLASS_RETRY || milliseconds_left(deadline) == 0)
+		if (status_class(status) != STATUS_CLASS_RETRY || milliseconds_left(deadline) == 0 ||
+		    interrupted(source))
 			break;
 		kafka_fetch(source, SLICE_MS, &local);          /* serves callbacks: a refused log-in shows here */
 		if (source->failure != STATUS_OK)
@@ -75,6 +81,8 @@ static enum status kafka_join(struct source *base, int64_t *oldest_unanswered_ms
 	}
 	if (source->failure != STATUS_OK)
 		return error_set(error, source->failure, "%s", source->failure_error.text);
+	if (status_class(status) == STATUS_CLASS_RETRY && interrupted(source))
+		return error_set(error, STATUS_INTERRUPTED, "interrupted before %s answered", source->brokers);
 	if (status_class(status) == STATUS_CLASS_RETRY)
 		return error_set(error, STATUS_UNAVAILABLE, "no answer from %s: %s", source->brokers, local.text);
 	if (status != STATUS_OK || (status = kafka_subscribe(source, &local)) != STATUS_OK)
@@ -92,6 +100,9 @@ static enum status kafka_join(struct source *base, int64_t *oldest_unanswered_ms
 			status = kafka_balance(source, &local);
 		if (status != STATUS_OK && status_class(status) != STATUS_CLASS_RETRY)
 			return error_set(error, status, "%s", local.text);
+		if (interrupted(source))
+			return error_set(error, STATUS_INTERRUPTED, "interrupted while joining group %s",
+					 source->group_id);
 		if (milliseconds_left(deadline) == 0)
 			return error_set(error, STATUS_UNAVAILABLE, "group %s: %s after %lld s%s%s", source->group_id,
 					 source->assigned ? "the first records have not come" :

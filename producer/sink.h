@@ -28,6 +28,7 @@ struct sink_class {
 	enum status (*abort)(struct sink *sink, struct error *error);
 	/* Files: the output appears (rename). Kafka: settle and close. The sink stays to be destroyed. */
 	enum status (*finish)(struct sink *sink, struct error *error);
+	bool commits_parts;             /* false: what was written appears at finish, as a whole or not at all */
 	/* Commits that are known to have happened, and the last one's latency. */
 	uint64_t (*commits)(const struct sink *sink);
 	void (*destroy)(struct sink *sink);     /* without finish: files leave nothing behind */
@@ -58,6 +59,7 @@ struct sink_kafka_options {
 	const char *transactional_id;   /* NULL: delivery = at_least_once */
 	size_t record_bytes_max;
 	int64_t transaction_timeout_ms; /* 0: 10,000 */
+	bool (*stopping)(void);         /* asked while create waits: true ends it with STATUS_INTERRUPTED; NULL: never */
 	struct registry *registry;      /* borrowed */
 };
 /* Create it before source.join: when it returns, no transaction of a predecessor with this

@@ -277,6 +277,7 @@ static void kafka_destroy(struct sink *base)
 
 static const struct sink_class kafka_class = {
 	.name = "kafka",
+	.commits_parts = true,
 	.write = kafka_write,
 	.commit = kafka_commit,
 	.settle = kafka_settle,
@@ -295,6 +296,7 @@ static enum status make_producers(struct sink_kafka *sink, const struct sink_kaf
 		.settings_count = options->settings_count,
 		.transaction_timeout_ms = options->transaction_timeout_ms ? options->transaction_timeout_ms : 10000,
 		.message_bytes_max = options->record_bytes_max + KAFKA_MESSAGE_OVERHEAD_BYTES,
+		.stopping = options->stopping,
 	};
 	char id[300];
 

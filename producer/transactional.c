@@ -107,7 +107,8 @@ static void stop_client(struct transactional *producer)
 }
 
 /* A new client under the same id; initialising it commits or aborts what the last one left. */
-static enum status start_client(struct transactional *producer, int64_t limit_ms, struct error *error)
+static enum status start_client(struct transactional *producer, int64_t limit_ms, bool (*stopping)(void),
+				struct error *error)
 {
 	int64_t deadline = clock_steady_ns() + limit_ms * 1000000;
 	enum status status = producer_conf_client(&producer->conf, &producer->client, error);
@@ -121,6 +122,11 @@ static enum status start_client(struct transactional *producer, int64_t limit_ms
 		if (!failure)
 			return STATUS_OK;
 		outcome = judge(producer, failure, "start", error);
+		if (outcome == OUTCOME_AGAIN && stopping && stopping()) {
+			stop_client(producer);
+			return error_set(error, STATUS_INTERRUPTED, "interrupted before a broker of %s answered",
+					 producer->conf.brokers);
+		}
 		if (outcome == OUTCOME_AGAIN && clock_steady_ns() < deadline) {
 			pause_ms(20);
 			continue;
@@ -151,7 +157,7 @@ enum status transactional_create(const struct transactional_options *options, st
 		.transaction_timeout_ms = options->transaction_timeout_ms,
 		.message_bytes_max = options->message_bytes_max,
 	};
-	status = start_client(producer, INIT_MS, &local);
+	status = start_client(producer, INIT_MS, options->stopping, &local);
 	if (status != STATUS_OK) {
 		error_set(error, status == STATUS_RETRY ? STATUS_UNAVAILABLE : status, "%s", local.text);
 		status = status == STATUS_RETRY ? STATUS_UNAVAILABLE : status;
@@ -187,7 +193,7 @@ static enum status revive(struct transactional *producer, struct error *error)
 
 	log_warning("transaction.restart", "id=%s reason=\"%s\"", producer->id, error->text);
 	stop_client(producer);
-	status = start_client(producer, 2 * producer->conf.transaction_timeout_ms, &start);
+	status = start_client(producer, 2 * producer->conf.transaction_timeout_ms, NULL, &start);
 	if (status != STATUS_OK && status_class(status) != STATUS_CLASS_RETRY)
 		return error_set(error, status, "%s", start.text);
 	return error->status = STATUS_RETRY;
@@ -200,7 +206,7 @@ static enum status begin_transaction(struct transactional *producer, struct erro
 	enum status status;
 
 	if (!producer->client) {
-		status = start_client(producer, 2 * producer->conf.transaction_timeout_ms, &local);
+		status = start_client(producer, 2 * producer->conf.transaction_timeout_ms, NULL, &local);
 		if (status != STATUS_OK)
 			return error_set(error, status, "%s", local.text);
 	}

@@ -20,6 +20,7 @@ struct transactional_options {
 	const char *id;                         /* transactional.id, copied */
 	int64_t transaction_timeout_ms;
 	size_t message_bytes_max;
+	bool (*stopping)(void);                 /* asked while the first connection is waited for; NULL: never */
 };
 
 /* A message to produce; key NULL and value NULL are Kafka's nulls; all copied. */
@@ -36,7 +37,7 @@ struct outgoing {
 struct transactional;
 
 /* Connects and fences: when it returns, no transaction of an earlier producer of this id is open.
- * Blocks up to a minute. STATUS_UNAVAILABLE: no broker answers. */
+ * Blocks up to a minute. STATUS_UNAVAILABLE: no broker answers; INTERRUPTED: stopping(). */
 enum status transactional_create(const struct transactional_options *options, struct transactional **out,
 				 struct error *error);
 /* Leaves an open transaction to be aborted by the broker or by the next producer of this id. NULL ok. */

@@ -141,7 +141,7 @@ enum status engine_create(const struct scorer_options *options, struct engine **
 	struct forward_options forward_options = {
 		.table = e->table, .backend = e->backend, .policy = e->bundle->policy,
 		.model_layers = config->layers, .heads = e->heads, .before = e->before, .rows_max = rows_max,
-		.segments_max = e->batch->segments_max,
+		.segments_max = e->batch->segments_max, .stopping = options->stopping,
 	};
 	if ((status = forward_create(&forward_options, &e->forward, error)) ||
 	    (status =

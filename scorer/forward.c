@@ -192,6 +192,10 @@ enum status forward_run(struct forward *f, struct batch *batch, const struct for
 	enum status status = table->embed(backend, batch, error);
 	for (uint32_t layer = 1; !status && layer <= depth; layer++) {
 		int exit = exit_at(f, layer);
+		if (f->options.stopping && f->options.stopping()) {
+			status = error_set(error, STATUS_INTERRUPTED, "scoring was interrupted");
+			break;
+		}
 		table->keys_values(backend, layer - 1, batch);
 		if (exit < 0) {
 			table->finish(backend, layer - 1, batch, f->rows, all_rows(f, batch));

@@ -25,6 +25,7 @@ struct forward_options {
 	/* Borrowed, may be NULL: before[ordinal * exits + exit] of each suffix, filled before forward_run(). */
 	const double *before;
 	uint32_t rows_max, segments_max;/* of the batches to come */
+	bool (*stopping)(void);         /* asked before each layer; NULL: never */
 };
 
 struct exit_outcome {
@@ -62,7 +63,7 @@ void forward_destroy(struct forward *forward);          /* NULL ok */
 enum status forward_keep_instruction(struct forward *forward, struct batch *batch, const int32_t *ids,
 				     uint32_t count, struct error *error);
 
-/* Empties the batch. STATUS_INTERNAL: the model gave a number that is not finite. */
+/* Empties the batch. STATUS_INTERNAL: the model gave a number that is not finite; INTERRUPTED: stopping(). */
 enum status forward_run(struct forward *forward, struct batch *batch, const struct forward_sink *sink,
 			struct error *error);
 

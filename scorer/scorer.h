@@ -22,6 +22,7 @@ struct scorer_options {
 	size_t batch_tokens_max;        /* scorer.batch_tokens_max, 2,048; 0: default */
 	size_t threads;                 /* scorer.threads; 0: all */
 	bool deadlines;                 /* false in a backfill unless deadline.replay */
+	bool (*stopping)(void);         /* asked between layers; NULL: never */
 };
 void scorer_options_defaults(struct scorer_options *options);
 
@@ -31,7 +32,8 @@ void scorer_destroy(struct scorer *scorer);             /* NULL ok */
 
 /* Scores all candidates of all requests in micro-batches. predictions[i] answers requests[i]; scores lie
  * in `arena`, other texts are borrowed from the request and the scorer. scored_time_ms is set. Only
- * trouble of the machine is an error: every request has an answer (section "Edge cases" of README). */
+ * trouble of the machine is an error: every request has an answer (section "Edge cases" of README).
+ * STATUS_INTERRUPTED: stopping() said so; nothing is answered. */
 enum status scorer_score(struct scorer *scorer, const struct scoring_request *const *requests,
 			 size_t count, struct arena *arena, struct prediction *predictions,
 			 struct error *error);

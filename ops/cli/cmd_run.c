@@ -329,12 +329,16 @@ int cmd_run(int argc, char **argv)
 			code = run_dry(&arguments.run, &parts);
 		} else {
 			status = run_parts_create(&arguments.run, &parts, &error);
+			/* Stopped before a live stream began: a good end as well. */
+			if (status == STATUS_INTERRUPTED && arguments.run.from.kafka && !arguments.run.until_end)
+				goto cleanup;
 			if (status == STATUS_OK)
 				status = run_pipeline(&arguments.run, &parts, &error);
 		}
 	}
 	if (status != STATUS_OK)
 		code = status == STATUS_USAGE ? cli_usage("run", "%s", error.text) : cli_fail(&error);
+cleanup:
 	run_parts_destroy(&parts);
 	return code;
 }

@@ -7,19 +7,17 @@
 #include "ops/cli/held.h"
 #include "ops/cli/outbox.h"
 #include "ops/cli/pacing.h"
+#include "ops/cli/trouble.h"
 #include "schemas/codec.h"
 #include "schemas/event_size.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum {
 	POLL_MS = 100,
 	LIVE_FLUSH_MS = 2,
-	RETRY_PAUSE_MS = 200,
 	RATE_LOG_MS = 10000,
 	PREPARE_USERS_MAX = 256,
 };
@@ -50,11 +48,11 @@ struct pipeline {
 	struct pacing pacing;
 	uint64_t events_since_snapshot;
 	bool at_cut;
+	bool unanswered;                /* told to stop, it left records of the last batch without an answer */
 	int64_t started_ns;
-	int64_t trouble_since_ns;       /* 0: none */
+	struct trouble trouble;
 	int64_t rate_logged_ns;
 	uint64_t rate_records, rate_predictions;
-	_Atomic bool ready;
 };
 
 enum status pipeline_create(const struct pipeline_options *options, struct pipeline **out,
@@ -111,7 +109,7 @@ const struct updater *pipeline_updater(const struct pipeline *pipeline)
 
 bool pipeline_ready(const struct pipeline *pipeline)
 {
-	return atomic_load(&pipeline->ready);
+	return trouble_ready(&pipeline->trouble);
 }
 
 static const char *stage_name(enum topic topic)
@@ -181,6 +179,12 @@ static enum status score_chunk(struct pipeline *pipeline, struct error *error)
 	int64_t began_ns = clock_steady_ns();
 	status = scorer_score(pipeline->options.scorer, pipeline->request_pointers, count,
 			      pipeline->work_arena, pipeline->predictions, error);
+	if (status == STATUS_INTERRUPTED) {
+		/* Not answered, so not committed: read again next time. */
+		pipeline->unanswered = true;
+		arena_reset(pipeline->work_arena);
+		return STATUS_OK;
+	}
 	pacing_measured(&pipeline->pacing, count, candidates, clock_steady_ns() - began_ns);
 	for (size_t i = 0; i < count && status == STATUS_OK; i++) {
 		struct event event = {.type = RECORD_PREDICTION, .prediction = pipeline->predictions[i]};
@@ -322,8 +326,10 @@ static enum status process_batch(struct pipeline *pipeline, const struct source_
 
 		/* When stopping, graph events are still applied, so that the state is at a cut, but what is not
 		 * answered by now stays uncommitted and is read again. */
-		if (answers && pipeline->options.stopping())
+		if (answers && pipeline->options.stopping()) {
+			pipeline->unanswered = true;
 			continue;
+		}
 		pipeline->totals.records++;
 		pipeline->totals.late += record->late;
 		if (record->position.topic == TOPIC_IMPRESSIONS && i >= prepared_to)
@@ -408,6 +414,7 @@ static enum status go_back(struct pipeline *pipeline, bool aborted, struct error
 	int64_t oldest_ms;
 	enum status status = STATUS_OK;
 
+	pipeline->at_cut = false;
 	if (aborted) {
 		pipeline->totals.retries++;
 		status = sink->class->abort(sink, error);
@@ -460,32 +467,12 @@ static void log_rates(struct pipeline *pipeline, bool backfill)
 	pipeline->rate_predictions = pipeline->totals.predictions;
 }
 
-/* Whether trouble may be retried; pauses if so. Readiness is off meanwhile. */
 static bool may_retry(struct pipeline *pipeline, const struct error *error)
 {
-	int64_t now = clock_steady_ns();
-
-	if (!pipeline->trouble_since_ns) {
-		pipeline->trouble_since_ns = now;
-		log_warning("pipeline.trouble", "error=\"%s\"", error->text);
-	}
-	atomic_store(&pipeline->ready, false);
-	if ((now - pipeline->trouble_since_ns) / 1000000 > pipeline->options.retry_max_ms ||
-	    pipeline->options.stopping())
-		return false;
 	if (pipeline->options.tick)
 		pipeline->options.tick(pipeline->options.context, &pipeline->totals);
-	nanosleep(&(struct timespec){.tv_nsec = RETRY_PAUSE_MS * 1000000L}, NULL);
-	return true;
-}
-
-static void trouble_is_over(struct pipeline *pipeline)
-{
-	if (pipeline->trouble_since_ns)
-		log_info("pipeline.recovered", "after_ms=%" PRId64,
-			 (clock_steady_ns() - pipeline->trouble_since_ns) / 1000000);
-	pipeline->trouble_since_ns = 0;
-	atomic_store(&pipeline->ready, true);
+	return trouble_may_retry(&pipeline->trouble, pipeline->options.retry_max_ms, error) &&
+	       !pipeline->options.stopping();
 }
 
 static bool waits_for_flush(const struct pipeline *pipeline)
@@ -525,7 +512,7 @@ static enum status step(struct pipeline *pipeline, bool *end, struct error *erro
 	    pipeline->events_since_snapshot >= pipeline->options.snapshot_events)
 		status = save_snapshot(pipeline, error);
 	log_rates(pipeline, batch.backfill);
-	*end = batch.end;
+	*end = batch.end && !pipeline->unanswered;
 	return status;
 }
 
@@ -542,6 +529,20 @@ static enum status finish(struct pipeline *pipeline, struct error *error)
 	return status;
 }
 
+/* Told to stop. */
+static enum status stop(struct pipeline *pipeline, struct error *error)
+{
+	bool whole = !pipeline->options.sink->class->commits_parts;
+	enum status status = STATUS_OK;
+
+	if (pipeline->options.live || !whole)
+		status = finish(pipeline, error);
+	if (status != STATUS_OK || pipeline->options.live)
+		return status;
+	return error_set(error, STATUS_INTERRUPTED, "stopped before the end: %s", whole ?
+			 "nothing was written" : "what was answered is committed, start again to go on");
+}
+
 enum status pipeline_run(struct pipeline *pipeline, struct error *error)
 {
 	struct source *source = pipeline->options.source;
@@ -553,11 +554,13 @@ enum status pipeline_run(struct pipeline *pipeline, struct error *error)
 	do {
 		status = source->class->join(source, &oldest_ms, error);
 	} while (status_class(status) == STATUS_CLASS_RETRY && may_retry(pipeline, error));
+	if (status == STATUS_INTERRUPTED)
+		return pipeline->options.live ? STATUS_OK : status;
 	if (status == STATUS_OK)
 		status = start_from_state(pipeline, oldest_ms, error);
 	if (status != STATUS_OK)
 		return status;
-	atomic_store(&pipeline->ready, true);
+	trouble_is_over(&pipeline->trouble);
 
 	while (!end && !pipeline->options.stopping()) {
 		status = step(pipeline, &end, error);
@@ -573,8 +576,8 @@ enum status pipeline_run(struct pipeline *pipeline, struct error *error)
 			break;
 		if (status != STATUS_OK)
 			return status;
-		if (pipeline->trouble_since_ns && !troubled)
-			trouble_is_over(pipeline);
+		if (!troubled)
+			trouble_is_over(&pipeline->trouble);
 		if (pipeline->options.tick)
 			pipeline->options.tick(pipeline->options.context, &pipeline->totals);
 		if (end) {
@@ -587,5 +590,5 @@ enum status pipeline_run(struct pipeline *pipeline, struct error *error)
 				return status;
 		}
 	}
-	return finish(pipeline, error);
+	return stop(pipeline, error);
 }

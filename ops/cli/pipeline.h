@@ -35,7 +35,8 @@ struct pipeline_options {
 	struct topic_names topics;
 	struct event_limits limits;
 	bool at_least_once;
-	bool live;                              /* Kafka without an end: embeddings are also refreshed when idle */
+	bool live;                              /* without an end: embeddings are also refreshed when idle, and
+						   to be stopped is a good end */
 	size_t batch_records_max;
 	size_t batch_requests_max;
 	int64_t commit_ms;
@@ -55,7 +56,9 @@ enum status pipeline_create(const struct pipeline_options *options, struct pipel
 			    struct error *error);
 void pipeline_destroy(struct pipeline *pipeline);       /* NULL ok */
 
-/* Until the source ends or stopping() says so; then commits, leaves a snapshot and finishes the sink. */
+/* Until the source ends or stopping() says so; then commits, leaves a snapshot and finishes the sink.
+ * STATUS_INTERRUPTED: stopped, though not live; what was answered is committed (Kafka), or nothing is
+ * written (files). */
 enum status pipeline_run(struct pipeline *pipeline, struct error *error);
 
 const struct pipeline_totals *pipeline_get_totals(const struct pipeline *pipeline);

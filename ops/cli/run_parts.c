@@ -1,6 +1,7 @@
 /* run_parts.c - builds what a run is made of: settings, state folder, registry, scorer, source, sink. */
 #include "ops/cli/cmd_run.h"
 
+#include "ops/cli/cli.h"
 #include "schemas/container.h"
 
 #include <limits.h>
@@ -91,6 +92,7 @@ static enum status create_scorer(const struct run_options *options, struct run_p
 		return STATUS_OK;
 	settings_scorer(parts->config, &parts->scorer_options);
 	parts->scorer_options.model = options->model;
+	parts->scorer_options.stopping = cli_stopping;
 	parts->scorer_options.deadlines = live || config_boolean(parts->config, "deadline.replay");
 	return scorer_create(&parts->scorer_options, &parts->scorer, error);
 }
@@ -120,6 +122,7 @@ static enum status create_source(const struct run_options *options, struct run_p
 		.group_id = config_text(parts->config, graph ? "group.graph-updater" : "group.scorer"),
 		.instance_id = parts->group_instance_id,
 		.until_end = options->until_end,
+		.stopping = cli_stopping,
 		.idle_ms = config_integer(parts->config, "source.idle_ms"),
 		.buffer_bytes_max = (size_t)config_integer(parts->config, "source.buffer_bytes_max"),
 		.group_records_max = (size_t)config_integer(parts->config, "source.group_records_max"),
@@ -161,6 +164,7 @@ static enum status create_sink(const struct run_options *options, struct run_par
 		.transactional_id = exactly_once ? parts->transactional_id : NULL,
 		.record_bytes_max = parts->limits.record_bytes_max,
 		.registry = parts->registry,
+		.stopping = cli_stopping,
 	};
 	return sink_kafka_create(&kafka, &parts->sink, error);
 }

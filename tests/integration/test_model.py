@@ -66,6 +66,44 @@ def test_scoring_takes_longer_than_a_transaction():
         check(totals["retries"] == 0 and totals["commits"] > 1, f"not committed piece by piece: {totals}")
 
 
+def test_sigterm_ends_a_long_thought():
+    """One impression that keeps the model busy for minutes does not keep SIGTERM waiting; it is not answered
+    in part, and a file run leaves nothing that looks whole."""
+    rows, keys = make_events(seed=71, users=20, items=60, interactions=200, impressions=2)
+    at = max(row["event_time"] for row in rows["interaction"]) + 1
+    items = [row["item_id"] for row in rows["item"][:50]]
+    short = {"impression_id": "short", "user_id": rows["interaction"][0]["user_id"], "candidates": items[:1],
+             "event_time": at, "deadline_ms": None}
+    rows["impression"] = [short, dict(short, impression_id="long", candidates=items * 60, event_time=at + 1)]
+
+    def stop(process, code):
+        began = time.time()
+        got = process.stop()
+        check(got == code, f"exit code {got}, not {code}")
+        check(time.time() - began < 5, f"ending took {time.time() - began:.1f} s")
+
+    with Scratch() as folder, Broker() as broker:
+        write_folder(folder / "events", rows)
+        process = Process(folder / "log", "run", "--from", folder / "events", "--to", folder / "out", "--model",
+                          MODEL, *SHORT)
+        time.sleep(5)
+        check(process.alive(), (folder / "log").read_text())
+        stop(process, 75)
+        check("nothing was written" in (folder / "log").read_text(), (folder / "log").read_text())
+        check(not list(folder.glob("out*")), "output of an interrupted run")
+
+        create_topics(broker, 1)
+        produce(broker, rows, keys)
+        for until, code in (([], 0), (["--until", "end"], 75)):
+            process = Process(folder / "log", "run", "--from", broker.url, "--to", broker.url, "--state",
+                              folder / "state", "--model", MODEL, *SHORT, *until)
+            time.sleep(5)
+            check(process.alive(), (folder / "log").read_text())
+            stop(process, code)
+            answered = comparable(predictions_on(broker, 1, quiet_s=10))
+            check(list(answered) == ["short"], f"answered: {list(answered)}")
+
+
 def test_score_and_trace():
     request = {"history": [{"text": "Rose Balm", "rating": 5}],
                "candidates": [{"item_id": "a", "text": "Lip Balm"}, {"item_id": "b", "text": "Engine Oil"}]}
@@ -129,5 +167,5 @@ def test_malformed_files_are_named():
 
 if __name__ == "__main__":
     main(test_same_bytes_in_any_batch, test_two_stages_equal_one,
-         test_scoring_takes_longer_than_a_transaction, test_score_and_trace,
+         test_scoring_takes_longer_than_a_transaction, test_sigterm_ends_a_long_thought, test_score_and_trace,
          test_titles_never_speak_to_the_model, test_tokens_of_the_original, test_malformed_files_are_named)

@@ -149,6 +149,20 @@ def test_sigterm_while_the_broker_is_down():
         check(time.time() - began < 10, f"ending took {time.time() - began:.1f} s")
 
 
+def test_sigterm_before_a_broker_was_there():
+    """It still waits for the first answer; --until end, which was not reached, is not a good end."""
+    for until, code in (([], 0), (["--until", "end"], 75)):
+        with Scratch() as folder:
+            live = Process(folder / "log", "run", "--from", f"kafka://127.0.0.1:{free_port()}", "--to", folder / "out"
+                           if until else f"kafka://127.0.0.1:{free_port()}", "--state", folder / "state", *STUB, *until)
+            time.sleep(2)
+            check(live.alive(), log_of(folder))
+            began = time.time()
+            got = live.stop()
+            check(got == code, f"exit code {got}, not {code}\n{log_of(folder)}")
+            check(time.time() - began < 10, f"ending took {time.time() - began:.1f} s")
+
+
 def test_sigterm_interrupts_a_dead_registry():
     """A registry that accepts connections and never answers would be waited for; SIGTERM ends that."""
     with socket.socket() as silent, Scratch() as folder, Broker() as broker:
@@ -186,4 +200,4 @@ def test_port_taken_and_off():
 
 if __name__ == "__main__":
     main(test_port_taken_and_off, test_metrics_and_readiness_follow_the_stream_and_the_broker,
-         test_sigterm_while_the_broker_is_down, test_sigterm_interrupts_a_dead_registry)
+         test_sigterm_while_the_broker_is_down, test_sigterm_before_a_broker_was_there, test_sigterm_interrupts_a_dead_registry)
