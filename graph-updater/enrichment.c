@@ -69,6 +69,7 @@ enum status enrichment_create(struct updater *updater, struct enrichment **out, 
 	if ((status = statistics_create(&sources, &enrichment->statistics, error)) ||
 	    (status = neighbours_create(updater->gcn, updater->users,
 					options->example_history_max ? options->examples_max : 0,
+					options->threads ? options->threads : 1,
 					&enrichment->neighbours, error)))
 		goto cleanup;
 	statistics_user_names(enrichment->statistics, &enrichment->user_statistics);

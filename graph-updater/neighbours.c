@@ -24,14 +24,27 @@ struct neighbours {
 	struct kept *kept;              /* [NEIGHBOURS_KEPT_MAX] */
 	struct neighbour *lists;        /* [NEIGHBOURS_KEPT_MAX * most] */
 	struct neighbour *scratch;      /* [SCAN_USERS * most] */
+	struct nearest_how how;         /* threads and their scratch are ours */
 	struct neighbours_stats stats;
 };
 
 _Static_assert(NEIGHBOURS_KEPT_MAX < UINT16_MAX, "a slot holds index + 1");
 
-enum status neighbours_create(const struct gcn *gcn, struct user_ids users, uint32_t most,
+static enum status create_threads(struct neighbours *neighbours, unsigned threads, struct error *error)
+{
+	if (threads < 2 || !neighbours->most)
+		return STATUS_OK;
+	neighbours->how.scratch = mem_alloc_array((size_t)(threads - 1) * NEAREST_BATCH_MAX * neighbours->most,
+						  sizeof *neighbours->how.scratch);
+	if (!neighbours->how.scratch)
+		return error_set(error, STATUS_NO_MEMORY, "no memory for the threads of similar users");
+	return nearest_threads_create(threads, &neighbours->how.threads, error);
+}
+
+enum status neighbours_create(const struct gcn *gcn, struct user_ids users, uint32_t most, unsigned threads,
 			      struct neighbours **out, struct error *error)
 {
+	enum status status;
 	struct neighbours *neighbours = mem_alloc_zero(1, sizeof *neighbours);
 
 	if (neighbours) {
@@ -52,8 +65,12 @@ enum status neighbours_create(const struct gcn *gcn, struct user_ids users, uint
 		neighbours_destroy(neighbours);
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the lists of similar users");
 	}
-	*out = neighbours;
-	return STATUS_OK;
+	status = create_threads(neighbours, threads, error);
+	if (status)
+		neighbours_destroy(neighbours);
+	else
+		*out = neighbours;
+	return status;
 }
 
 void neighbours_destroy(struct neighbours *neighbours)
@@ -64,6 +81,8 @@ void neighbours_destroy(struct neighbours *neighbours)
 	mem_free(neighbours->kept);
 	mem_free(neighbours->lists);
 	mem_free(neighbours->scratch);
+	nearest_threads_destroy(neighbours->how.threads);
+	mem_free(neighbours->how.scratch);
 	mem_free(neighbours);
 }
 
@@ -136,7 +155,7 @@ static void search(struct neighbours *neighbours, struct nearest_query *queries,
 {
 	int64_t begin = clock_steady_ns();
 
-	nearest_search(neighbours->gcn, neighbours->users, queries, count);
+	nearest_search_rows(gcn_user_rows(neighbours->gcn), neighbours->users, neighbours->how, queries, count);
 	neighbours->stats.scans++;
 	neighbours->stats.scan_ns += (uint64_t)(clock_steady_ns() - begin);
 	for (size_t i = 0; i < count; i++)
@@ -204,7 +223,8 @@ struct neighbours_stats neighbours_get_stats(const struct neighbours *neighbours
 
 	stats.memory_bytes = sizeof *neighbours + SLOTS * sizeof *neighbours->slots +
 			     NEIGHBOURS_KEPT_MAX * sizeof *neighbours->kept +
-			     ((size_t)NEIGHBOURS_KEPT_MAX + SCAN_USERS) * neighbours->most *
-				     sizeof *neighbours->lists;
+			     ((size_t)NEIGHBOURS_KEPT_MAX +
+			      SCAN_USERS * nearest_threads_count(neighbours->how.threads)) *
+				     neighbours->most * sizeof *neighbours->lists;
 	return stats;
 }

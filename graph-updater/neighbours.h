@@ -13,8 +13,9 @@
 enum { NEIGHBOURS_KEPT_MAX = 4096 };
 
 struct neighbours;
-/* most: how many similar users, 0..NEAREST_MAX. */
-enum status neighbours_create(const struct gcn *gcn, struct user_ids users, uint32_t most,
+/* most: how many similar users, 0..NEAREST_MAX. threads: how many share a large scan, the caller's included;
+ * they change no result. */
+enum status neighbours_create(const struct gcn *gcn, struct user_ids users, uint32_t most, unsigned threads,
 			      struct neighbours **out, struct error *error);
 void neighbours_destroy(struct neighbours *neighbours); /* NULL ok */
 

@@ -23,6 +23,7 @@ void updater_options_defaults(struct updater_options *options)
 		.users_max = 20000000,
 		.items_max = 20000000,
 		.tombstone_days = 7,
+		.threads = 1,
 		.history_max = 15,
 		.examples_max = 4,
 		.example_history_max = 5,

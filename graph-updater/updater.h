@@ -26,6 +26,7 @@ struct updater_options {
 	int64_t edge_days;              /* graph.edge_days, 0: keep */
 	int64_t tombstone_days;         /* graph.tombstone_days, 7 */
 	bool view_edges;                /* graph.view_edges, false */
+	uint32_t threads;               /* graph.threads: share the search for similar users; default 1 */
 	uint64_t id_seed;               /* tests: permutes the order in which internal ids are given out */
 	/* enrichment.* */
 	uint32_t history_max;           /* enrichment.history_max, 15 */

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TEXT(name, value, help) {name, CONFIG_TEXT, value, 0, 0, NULL, false, help}
 #define SECRET(name, help) {name, CONFIG_TEXT, NULL, 0, 0, NULL, true, help}
@@ -72,6 +73,7 @@ static const struct config_key table[] = {
 	INTEGER("graph.edge_days", "0", 0, 100000, "edges older than this leave; 0: never"),
 	INTEGER("graph.tombstone_days", "7", 0, 100000, "how long a removal voids older events"),
 	BOOLEAN("graph.view_edges", "false", "a VIEW is an edge of the graph too"),
+	INTEGER("graph.threads", "0", 0, 64, "threads that search for similar users; 0: the processors, up to 8"),
 	INTEGER("graph.id_seed", "0", 0, 9e15, "permutes internal ids (for tests: changes no result)"),
 
 	INTEGER("enrichment.history_max", "15", 0, 50, "interactions of the user in a request"),
@@ -290,6 +292,13 @@ static enum status split_list(const char *text, struct settings_lists *lists, si
 	return STATUS_OK;
 }
 
+static uint32_t processors_up_to(uint32_t most)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return online < 1 ? 1 : online > (long)most ? most : (uint32_t)online;
+}
+
 enum status settings_updater(const struct config *config, struct settings_lists *lists,
 			     struct updater_options *options, struct error *error)
 {
@@ -307,6 +316,9 @@ enum status settings_updater(const struct config *config, struct settings_lists 
 	options->edge_days = config_integer(config, "graph.edge_days");
 	options->tombstone_days = config_integer(config, "graph.tombstone_days");
 	options->view_edges = config_boolean(config, "graph.view_edges");
+	options->threads = (uint32_t)config_integer(config, "graph.threads");
+	if (!options->threads)
+		options->threads = processors_up_to(8);
 	options->id_seed = (uint64_t)config_integer(config, "graph.id_seed");
 	options->history_max = (uint32_t)config_integer(config, "enrichment.history_max");
 	options->examples_max = (uint32_t)config_integer(config, "enrichment.examples_max");
