@@ -48,5 +48,61 @@ def test_outage_longer_than_the_session():
                 live.kill()
 
 
+def test_two_stages_outlive_it():
+    """The same with a graph-updater and two scorers that share a group, and beside them, with a group and topic of
+    its own, an instance that delivers at least once: there an answer may come again, and it is the same one."""
+    with Scratch() as folder, Broker() as broker:
+        create_topics(broker, 2)
+        create_topics(broker, 2, "topic.predictions=again", "topic.scoring-requests=unused",
+                      "topic.dead-letters=dead-again")
+        produce(broker, ROWS, KEYS, names=("item", "interaction"))
+        ends = ["--from", broker.url, "--to", broker.url, *STUB]
+        processes = {
+            "graph": ["--stage", "graph-updater"],
+            "scorer1": ["--stage", "scorer"],
+            "scorer2": ["--stage", "scorer"],
+            "again": ["--set", "delivery=at_least_once", "--set", "group.graph-updater=again", "--set",
+                      "topic.predictions=again", "--set", "topic.dead-letters=dead-again"],
+        }
+        processes = {name: Process(folder / f"{name}.log", "run", "--state", folder / name, *ends, *more)
+                     for name, more in processes.items()}
+
+        def check_alive(when):
+            for name, process in processes.items():
+                check(process.alive(), f"{name} ended {when}\n{(folder / f'{name}.log').read_text()[-3000:]}")
+
+        def check_answers(count, quiet_s, when):
+            answers = comparable(predictions_on(broker, count, quiet_s=quiet_s), graph_version=False)
+            check(set(answers) == {f"live{i}" for i in range(count)}, f"{len(answers)} of {count} answered {when}")
+            again = {}
+            for answer in predictions_on(broker, count, topic="again", quiet_s=3):
+                one = comparable([answer], graph_version=False)
+                for key, value in one.items():
+                    check(again.setdefault(key, value) == value, f"{key} was answered in two ways")
+            check(set(again) == set(answers), f"{len(again)} of {count} answered at least once {when}")
+
+        try:
+            produce(broker, {"impression": impressions(0, 100)}, KEYS, names=("impression",))
+            check_answers(100, 12, "before the outage")
+            produce(broker, {"impression": impressions(100, 100)}, KEYS, names=("impression",))
+            broker.script("kill")
+            time.sleep(OUTAGE_S)
+            check_alive("during the outage")
+            broker.script("start")
+            produce(broker, {"impression": impressions(200, 100)}, KEYS, names=("impression",))
+            check_answers(300, 25, "after the outage")
+            check_alive("after the outage")
+            time.sleep(6)
+            produce(broker, {"impression": impressions(300, 100)}, KEYS, names=("impression",))
+            check_answers(400, 15, "later")
+            check_alive("after it had recovered")
+            for name, process in processes.items():
+                check(process.stop() == 0, f"{name}: {(folder / f'{name}.log').read_text()[-2000:]}")
+        finally:
+            for process in processes.values():
+                if process.alive():
+                    process.kill()
+
+
 if __name__ == "__main__":
-    main(test_outage_longer_than_the_session)
+    main(test_outage_longer_than_the_session, test_two_stages_outlive_it)
