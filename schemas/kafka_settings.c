@@ -83,10 +83,13 @@ void kafka_settings_log(const struct kafka_setting *settings, size_t count, cons
 {
 	enum { SYSLOG_WARNING = 4 };
 	enum log_level ours = level <= SYSLOG_WARNING && !is_noise(facility) ? LOG_WARNING : LOG_DEBUG;
-	char text[512];
+	enum { SHOWN = 512 };
+	char text[16 * SHOWN];
 
+	/* Scrubbed first and cut afterwards: half a secret could not be found any more. */
 	snprintf(text, sizeof(text), "%s", message);
 	kafka_settings_scrub(settings, count, text);
+	text[SHOWN] = '\0';
 	for (char *at = text; *at; at++)
 		if (*at == '"')
 			*at = '\'';
