@@ -172,7 +172,9 @@ static enum status override_policy(const struct scorer_options *options, struct 
 			return status;
 	if ((status = exit_policy_check(policy, layers, error)))
 		return status;
-	for (uint32_t i = 0; bundle->heads && policy->rule != EXIT_NONE && i < policy->layers_count; i++)
+	if (bundle_is_trained(bundle) && bundle->trained_until_ms < bundle->heads->trained_until_ms)
+		bundle->trained_until_ms = bundle->heads->trained_until_ms;
+	for (uint32_t i = 0; bundle_is_trained(bundle) && i < policy->layers_count; i++)
 		if (!exit_heads_at(bundle->heads, policy->layers[i]))
 			return error_set(error, STATUS_CONFIG,
 					 "exit.layers: the bundle has no trained head at layer %u",
@@ -200,8 +202,6 @@ static enum status open_heads(struct bundle *bundle, const char *folder, struct 
 				 "%s: the exit heads were trained with another template or other answer words "
 				 "(%s, now %s)", folder, bundle->heads->wording, wording);
 	bundle->policy = bundle->heads->policy;
-	if (bundle->trained_until_ms < bundle->heads->trained_until_ms)
-		bundle->trained_until_ms = bundle->heads->trained_until_ms;
 	return STATUS_OK;
 }
 

@@ -17,6 +17,7 @@ static const struct cli_command commands[] = {
 	{"inspect", "look into a model, snapshot, container file, user or item; --check verifies", cmd_inspect},
 	{"score", "one impression or prompt from standard input, without a stream", cmd_score},
 	{"tokenize", "text to token ids", cmd_tokenize},
+	{"fit-heads", "samples and a model become a bundle with trained exit heads", cmd_fit_heads},
 	{"bench", "the benchmarks, one table", cmd_bench},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -67,7 +67,7 @@ def main():
     top = sections(text, "SH")
     commands = sections(top["COMMANDS"], "SS")
     help_text, _ = output(EXITPOLL, "--help")
-    listed = set(re.findall(r"^  ([a-z]+) +\S", help_text, re.M))
+    listed = set(re.findall(r"^  ([a-z-]+) +\S", help_text, re.M))
     check(listed, "--help lists no commands")
     check(listed == set(commands), f"commands: --help has {sorted(listed)}, the page {sorted(commands)}")
     for command in sorted(listed & set(commands)):
