@@ -25,15 +25,14 @@ static enum status entry_changed(void *context, struct item_id item, const struc
 	struct enrichment *enrichment = context;
 	const struct graph *graph = enrichment->updater->graph;
 	enum status status;
-	uint32_t responses;
 
 	(void)old_entry;
 	status = words_set(enrichment->words, item, new_entry ? new_entry->title : TEXT_LITERAL(""), error);
 	if (status)
 		return status;
-	graph_item_edges(graph, item, &responses);
 	return attributes_set(enrichment->attributes, item, new_entry ? new_entry->attributes : NULL,
-			      new_entry ? new_entry->attributes_count : 0, responses,
+			      new_entry ? new_entry->attributes_count : 0,
+			      graph_item_raters(graph, item).count,
 			      (int64_t)graph_item_response(graph, item), error);
 }
 

@@ -99,11 +99,10 @@ void gcn_set_final(const struct gcn *gcn, struct gcn_side *side, uint32_t node, 
 void gcn_set_hidden(const struct gcn *gcn, struct gcn_side *side, uint32_t layer, uint32_t node,
 		    const int16_t *row, int64_t norm);
 
-/* Edges of a node in the graph, [*count]. */
-static inline const struct edge *gcn_edges_of(const struct gcn *gcn, int side, uint32_t node, uint32_t *count)
+static inline struct graph_neighbours gcn_neighbours_of(const struct gcn *gcn, int side, uint32_t node)
 {
-	return side == GCN_USERS ? graph_user_edges(gcn->options.graph, (struct user_id){node}, count)
-				 : graph_item_edges(gcn->options.graph, (struct item_id){node}, count);
+	return side == GCN_USERS ? graph_neighbours_of_user(gcn->options.graph, (struct user_id){node})
+				 : graph_neighbours_of_item(gcn->options.graph, (struct item_id){node});
 }
 
 /* gcn.c */

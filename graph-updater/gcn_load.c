@@ -123,18 +123,17 @@ static bool rebuild_sums(struct gcn *gcn, int s)
 	struct gcn_side *side = &gcn->sides[s];
 
 	for (uint32_t node = 0; node < chunks_rows(&side->meta); node++) {
-		uint32_t count;
-		const struct edge *edges = gcn_edges_of(gcn, s, node, &count);
+		struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
 		struct gcn_meta *meta = gcn_meta_of(side, node);
 		if (meta->degree >= gcn->options.wide_degree && !meta->wide &&
 		    !gcn_sums_widen(gcn, side, node))
 			return false;
 		for (uint32_t k = 1; k <= side->top; k++)
-			for (uint32_t e = 0; side->has[k] && e < count; e++)
-				if (graph_edge_in_gcn(gcn->options.graph, &edges[e]))
+			for (uint32_t e = 0; side->has[k] && e < list.count; e++)
+				if (graph_neighbour_in_gcn(&list, e))
 					gcn_sums_change(gcn, side, k, node,
-							gcn_hidden_of(&gcn->sides[!s], k - 1, edges[e].other),
-								true);
+							gcn_hidden_of(&gcn->sides[!s], k - 1,
+								      graph_neighbour(&list, e)), true);
 	}
 	return true;
 }
@@ -177,16 +176,16 @@ static enum status check_layer(const struct gcn *gcn, int s, uint32_t node, uint
 {
 	const struct gcn_side *side = &gcn->sides[s], *other = &gcn->sides[!s];
 	const struct gcn_meta *meta = gcn_meta_of(side, node);
-	uint32_t dimensions = gcn->options.dimensions, count;
-	const struct edge *edges = gcn_edges_of(gcn, s, node, &count);
+	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
+	uint32_t dimensions = gcn->options.dimensions;
 	int64_t fresh_square, residual_square;
 
 	memset(sums, 0, dimensions * sizeof *sums);
-	for (uint32_t e = 0; e < count; e++) {
+	for (uint32_t e = 0; e < list.count; e++) {
 		const int16_t *row;
-		if (!graph_edge_in_gcn(gcn->options.graph, &edges[e]))
+		if (!graph_neighbour_in_gcn(&list, e))
 			continue;
-		row = gcn_hidden_of(other, layer - 1, edges[e].other);
+		row = gcn_hidden_of(other, layer - 1, graph_neighbour(&list, e));
 		for (uint32_t i = 0; i < dimensions; i++)
 			sums[i] += row[i];
 	}
@@ -213,11 +212,11 @@ static enum status check_node(const struct gcn *gcn, int s, uint32_t node, int64
 	const int16_t *final = gcn_final_of(side, node);
 	size_t row_bytes = gcn->options.dimensions * sizeof *final;
 	enum status status = STATUS_OK;
-	uint32_t count, degree = 0;
-	const struct edge *edges = gcn_edges_of(gcn, s, node, &count);
+	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
+	uint32_t degree = 0;
 
-	for (uint32_t e = 0; e < count; e++)
-		degree += graph_edge_in_gcn(gcn->options.graph, &edges[e]);
+	for (uint32_t e = 0; e < list.count; e++)
+		degree += graph_neighbour_in_gcn(&list, e);
 	if (degree != meta->degree)
 		return wrong(side, s, node, 0, "the degree is not the number of edges", error);
 	if (*gcn_norm_of(side, node) != gcn->kernels->dot(final, final, gcn->options.dimensions))

@@ -22,11 +22,10 @@ struct gcn_reference {
 	struct layer layers[2][GCN_LAYERS_MAX + 1];
 };
 
-static const struct edge *edges_of(const struct gcn_reference *reference, int side, uint32_t node,
-				   uint32_t *count)
+static struct graph_neighbours neighbours_of(const struct gcn_reference *reference, int side, uint32_t node)
 {
-	return side == 0 ? graph_user_edges(reference->options.graph, (struct user_id){node}, count)
-			 : graph_item_edges(reference->options.graph, (struct item_id){node}, count);
+	return side == 0 ? graph_neighbours_of_user(reference->options.graph, (struct user_id){node})
+			 : graph_neighbours_of_item(reference->options.graph, (struct item_id){node});
 }
 
 static void seed_node(const struct gcn_reference *reference, const struct ids *ids, uint32_t node,
@@ -40,16 +39,19 @@ static void seed_node(const struct gcn_reference *reference, const struct ids *i
 	}
 }
 
-static void mean_of_few(const struct edge *edges, uint32_t count, const int16_t *below, uint32_t dimensions,
-			const struct graph *graph, int16_t *row)
+static void mean_of_few(const struct graph_neighbours *list, const int16_t *below, uint32_t dimensions,
+			int16_t *row)
 {
 	int32_t sums[GCN_DIMENSIONS_MAX] = {0}, degree = 0;
 
-	for (uint32_t e = 0; e < count; e++) {
-		const int16_t *neighbour = below + (size_t)edges[e].other * dimensions;
-		if (e + 8 < count)
-			__builtin_prefetch(below + (size_t)edges[e + 8].other * dimensions);
-		if (!graph_edge_in_gcn(graph, &edges[e]))
+	for (uint32_t e = 0; e < list->count; e++) {
+		const int16_t *neighbour = below + (size_t)graph_neighbour(list, e) * dimensions;
+		if (e + 8 < list->count) {
+			const int16_t *later = below + (size_t)graph_neighbour(list, e + 8) * dimensions;
+			__builtin_prefetch(later);
+			__builtin_prefetch(later + 32);
+		}
+		if (!graph_neighbour_in_gcn(list, e))
 			continue;
 		degree++;
 		for (uint32_t i = 0; i < dimensions; i++)
@@ -59,17 +61,17 @@ static void mean_of_few(const struct edge *edges, uint32_t count, const int16_t 
 		row[i] = (int16_t)rint((double)sums[i] / (double)degree);
 }
 
-static void mean_of_many(const struct edge *edges, uint32_t count, const int16_t *below, uint32_t dimensions,
-			 const struct graph *graph, int16_t *row)
+static void mean_of_many(const struct graph_neighbours *list, const int16_t *below, uint32_t dimensions,
+			 int16_t *row)
 {
 	int64_t sums[GCN_DIMENSIONS_MAX] = {0}, degree = 0;
 
-	for (uint32_t e = 0; e < count; e++) {
-		if (!graph_edge_in_gcn(graph, &edges[e]))
+	for (uint32_t e = 0; e < list->count; e++) {
+		if (!graph_neighbour_in_gcn(list, e))
 			continue;
 		degree++;
 		for (uint32_t i = 0; i < dimensions; i++)
-			sums[i] += below[(size_t)edges[e].other * dimensions + i];
+			sums[i] += below[(size_t)graph_neighbour(list, e) * dimensions + i];
 	}
 	for (uint32_t i = 0; i < dimensions && degree; i++)
 		row[i] = (int16_t)rint((double)sums[i] / (double)degree);
@@ -88,29 +90,26 @@ static void *propagate(void *context)
 	struct gcn_reference *reference = share->reference;
 	const struct ids *ids = share->side == 0 ? reference->options.users.table
 		: reference->options.items.table;
-	uint32_t dimensions = reference->options.dimensions, count;
+	uint32_t dimensions = reference->options.dimensions, end = reference->ends[share->side];
+	int16_t *rows = reference->layers[share->side][share->layer].rows;
+	const int16_t *below = share->layer ? reference->layers[!share->side][share->layer - 1].rows : NULL;
 	enum { BLOCK = 256 };
 
-	for (uint32_t block = share->first * BLOCK; block < reference->ends[share->side]; block += share->stride * BLOCK)
-		for (uint32_t node = block; node < block + BLOCK &&
-		     node < reference->ends[share->side]; node++) {
-			const struct edge *edges = edges_of(reference, share->side, node, &count);
-			int16_t *row = reference->layers[share->side][share->layer].rows + (size_t)node * dimensions;
+	for (uint32_t block = share->first * BLOCK; block < end; block += share->stride * BLOCK)
+		for (uint32_t node = block; node < block + BLOCK && node < end; node++) {
+			struct graph_neighbours list = neighbours_of(reference, share->side, node);
+			int16_t *row = rows + (size_t)node * dimensions;
 			bool has_edge = false;
-			for (uint32_t e = 0; e < count && !has_edge; e++)
-				has_edge = graph_edge_in_gcn(reference->options.graph, &edges[e]);
+			for (uint32_t e = 0; e < list.count && !has_edge; e++)
+				has_edge = graph_neighbour_in_gcn(&list, e);
 			if (!has_edge)
 				continue;
 			if (share->layer == 0)
 				seed_node(reference, ids, node, row);
-			else if (count < 1 << 17)
-				mean_of_few(edges, count,
-					    reference->layers[!share->side][share->layer - 1].rows,
-					    dimensions, reference->options.graph, row);
+			else if (list.count < 1 << 17)
+				mean_of_few(&list, below, dimensions, row);
 			else
-				mean_of_many(edges, count,
-					     reference->layers[!share->side][share->layer - 1].rows,
-					     dimensions, reference->options.graph, row);
+				mean_of_many(&list, below, dimensions, row);
 		}
 	return NULL;
 }

@@ -45,25 +45,26 @@ static bool mark_changed(struct gcn_side *side, uint32_t node)
 static bool push(struct gcn *gcn, int s, uint32_t layer, uint32_t node, const int16_t *residual)
 {
 	struct gcn_side *other = &gcn->sides[!s];
-	uint32_t count;
-	const struct edge *edges = gcn_edges_of(gcn, s, node, &count);
-	const size_t ahead = 4;
+	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
+	const uint32_t ahead = 4;
 
 	gcn->pushes++;
-	gcn->push_edges += count;
-	for (uint32_t e = 0; e < count; e++) {
-		if (e + ahead < count && edges[e + ahead].other < chunks_rows(&other->meta)) {
-			const char *row = (const char *)gcn_sums_of(other, layer + 1, edges[e + ahead].other);
+	gcn->push_edges += list.count;
+	for (uint32_t e = 0; e < list.count; e++) {
+		uint32_t neighbour = graph_neighbour(&list, e);
+		uint32_t later = e + ahead < list.count ? graph_neighbour(&list, e + ahead) : UINT32_MAX;
+		if (later < chunks_rows(&other->meta)) {
+			const char *row = (const char *)gcn_sums_of(other, layer + 1, later);
 			__builtin_prefetch(row, 1);
 			__builtin_prefetch(row + 64, 1);
 			__builtin_prefetch(row + 128, 1);
 			__builtin_prefetch(row + 192, 1);
-			__builtin_prefetch(gcn_meta_of(other, edges[e + ahead].other), 1);
+			__builtin_prefetch(gcn_meta_of(other, later), 1);
 		}
-		if (!graph_edge_in_gcn(gcn->options.graph, &edges[e]))
+		if (!graph_neighbour_in_gcn(&list, e))
 			continue;
-		gcn_sums_change(gcn, other, layer + 1, edges[e].other, residual, true);
-		if (!gcn_mark(other, layer + 1, edges[e].other))
+		gcn_sums_change(gcn, other, layer + 1, neighbour, residual, true);
+		if (!gcn_mark(other, layer + 1, neighbour))
 			return false;
 	}
 	return true;

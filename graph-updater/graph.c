@@ -24,8 +24,8 @@ enum status graph_create(const struct graph_options *options, struct graph **out
 	graph->options = *options;
 	graph->edge_ms = options->edge_days * 86400000;
 	graph->oldest = oldest_create();
-	if (!graph->oldest || !chunks_create(&graph->user_nodes, options->users_max, sizeof(struct node)) ||
-	    !chunks_create(&graph->item_nodes, options->items_max, sizeof(struct node))) {
+	if (!graph->oldest || !chunks_create(&graph->user_nodes, options->users_max, sizeof(struct user_node)) ||
+	    !chunks_create(&graph->item_nodes, options->items_max, sizeof(struct item_node))) {
 		graph_destroy(graph);
 		return error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
 	}
@@ -35,8 +35,9 @@ enum status graph_create(const struct graph_options *options, struct graph **out
 
 static void destroy_nodes(struct chunks *nodes)
 {
+	/* Both kinds of node begin with their list. */
 	for (uint32_t n = 0; n < chunks_rows(nodes); n++)
-		mem_free(((struct node *)chunks_row(nodes, n))->edges);
+		mem_free(((struct list *)chunks_row(nodes, n))->rows);
 	chunks_destroy(nodes);
 }
 
@@ -69,54 +70,51 @@ enum status graph_tell(struct graph *graph, const struct graph_change *change, s
 
 /* ---- one pair ---- */
 
-/* From both lists and all counters; ids stay. */
-static void unlink_edge(struct graph *graph, struct user_id user, const struct edge *edge)
+/* From both lists and all counters; ids and room stay. */
+static struct graph_place unlink_edge(struct graph *graph, struct user_id user, const struct edge *edge)
 {
 	struct item_id item = {edge->other};
-	struct node *user_side = user_node(graph, user), *item_side = item_node(graph, item);
-	struct edge seen_by_item = *edge;
+	struct graph_place place = {user_locate(graph, user, edge), item_locate(graph, item, user)};
 
-	seen_by_item.other = user.v;
 	graph->counts.edges--;
 	graph->counts.response -= edge_response(edge);
-	node_remove(graph, item_side, node_locate(item_side, graph->options.users.table, &seen_by_item));
-	node_remove(graph, user_side, node_locate(user_side, graph->options.items.table, edge));
+	item_remove(graph, item, place.in_item);
+	user_remove(graph, user, place.in_user);
+	return place;
 }
 
-static void link_edge(struct graph *graph, struct user_id user, const struct edge *edge)
+static struct graph_place link_edge(struct graph *graph, struct user_id user, const struct edge *edge)
 {
 	struct item_id item = {edge->other};
 	struct oldest_edge entry = {edge_time_ms(edge), user, item};
-	struct edge seen_by_item = *edge;
+	struct graph_place place;
 
-	seen_by_item.other = user.v;
 	graph->counts.edges++;
 	graph->counts.response += edge_response(edge);
-	node_insert(user_node(graph, user), graph->options.items.table, edge);
-	node_insert(item_node(graph, item), graph->options.users.table, &seen_by_item);
+	place.in_item = item_insert(graph, item, user, entry.time_ms, response_seen(edge));
+	place.in_user = user_insert(graph, user, edge);
 	oldest_added(graph->oldest, graph, &entry);
+	return place;
 }
 
 /* There is room for one more on both sides. A winner of the same time takes the place of the old one. */
-static void replace_edge(struct graph *graph, struct user_id user, const struct edge *old,
-			 const struct edge *new)
+static void replace_edge(struct graph *graph, const struct edge *old, const struct edge *new,
+			 struct graph_change *change)
 {
-	struct node *user_side = user_node(graph, user), *item_side = item_node(graph,
-										(struct item_id){old->other});
+	struct user_node *user_side = user_node(graph, change->user);
+	struct item_node *item_side = item_node(graph, change->item);
 	uint64_t delta = (uint64_t)edge_response(new) - edge_response(old);
-	struct edge seen_by_item = *new;
-	uint32_t at;
 
 	if (edge_time_ms(old) != edge_time_ms(new)) {
-		link_edge(graph, user, new);
-		unlink_edge(graph, user, old);
+		change->old_place = unlink_edge(graph, change->user, old);
+		change->new_place = link_edge(graph, change->user, new);
 		return;
 	}
-	seen_by_item.other = user.v;
-	at = node_locate(user_side, graph->options.items.table, old);
-	user_side->edges[at] = *new;
-	at = node_locate(item_side, graph->options.users.table, &seen_by_item);
-	item_side->edges[at] = seen_by_item;
+	change->old_place = change->new_place =
+		(struct graph_place){user_locate(graph, change->user, old),
+				     item_locate(graph, change->item, change->user)};
+	user_edges(user_side)[change->old_place.in_user] = *new;
+	item_responses(item_side)[change->old_place.in_item] = response_seen(new);
 	user_side->response += delta;
 	item_side->response += delta;
 	graph->counts.response += delta;
@@ -124,19 +122,21 @@ static void replace_edge(struct graph *graph, struct user_id user, const struct 
 
 static void release_lonely(struct graph *graph, struct user_id user, struct item_id item)
 {
-	if (!user_node(graph, user)->count)
+	if (!user_node(graph, user)->list.count)
 		ids_release(graph->options.users.table, user.v, IDS_GRAPH);
-	if (!item_node(graph, item)->count)
+	if (!item_node(graph, item)->list.count)
 		ids_release(graph->options.items.table, item.v, IDS_GRAPH);
 }
 
 static enum status remove_edge(struct graph *graph, struct user_id user, struct edge edge,
 			       struct error *error)
 {
-	struct graph_change change = {user, {edge.other}, &edge, NULL};
+	struct graph_change change = {.user = user, .item = {edge.other}, .old_edge = &edge};
 	enum status status;
 
-	unlink_edge(graph, user, &edge);
+	change.old_place = unlink_edge(graph, user, &edge);
+	user_trim(graph, user);
+	item_trim(graph, change.item);
 	status = graph_tell(graph, &change, error);
 	release_lonely(graph, user, change.item);
 	return status;
@@ -158,19 +158,20 @@ static enum status make_room(struct graph *graph, const struct interaction_event
 	}
 	status = ids_hold(items, event->item_id, IDS_GRAPH, &item->v, error);
 	if (status) {
-		if (!user_node(graph, *user)->count)
+		if (!user_node(graph, *user)->list.count)
 			ids_release(users, user->v, IDS_GRAPH);
 		return status;
 	}
 	if (chunks_reserve(&graph->item_nodes, item->v + 1)) {
-		struct node *user_side = user_node(graph, *user), *item_side = item_node(graph, *item);
-		if (node_reserve(graph, user_side, user_side->count + 1) &&
-		    node_reserve(graph, item_side, item_side->count + 1))
+		if (user_make_room(graph, user_node(graph, *user)) &&
+		    item_make_room(graph, item_node(graph, *item), 1))
 			return STATUS_OK;
+		user_trim(graph, *user);
+		item_trim(graph, *item);
 		release_lonely(graph, *user, *item);
 	} else {
 		ids_release(items, item->v, IDS_GRAPH);
-		if (!user_node(graph, *user)->count)
+		if (!user_node(graph, *user)->list.count)
 			ids_release(users, user->v, IDS_GRAPH);
 	}
 	return error_set(error, STATUS_NO_MEMORY, "graph: out of memory at %llu edges",
@@ -193,7 +194,8 @@ static enum status evict(struct graph *graph, int64_t clock_ms, struct error *er
 		status = oldest_find(graph->oldest, graph, &oldest, &found, error);
 		if (status || !found || (!too_many && oldest.time_ms >= oldest_kept_ms))
 			return status;
-		status = remove_edge(graph, oldest.user, *graph_find(graph, oldest.user, oldest.item), error);
+		status = remove_edge(graph, oldest.user,
+				     *user_find_at(graph, oldest.user, oldest.item, oldest.time_ms), error);
 		if (status)
 			return status;
 		graph->counts.evicted++;
@@ -271,7 +273,7 @@ static enum status apply_removal(struct graph *graph, const struct interaction_e
 	struct tombstone tombstone = tombstone_of(whole_user ? TOMBSTONE_USER : TOMBSTONE_PAIR,
 						  event->user_id,
 						  event->item_id, event->event_time_ms);
-	const struct node *node;
+	const struct user_node *node;
 	const struct edge *edge;
 	enum status status;
 	struct user_id user;
@@ -295,10 +297,10 @@ static enum status apply_removal(struct graph *graph, const struct interaction_e
 	}
 	/* The user's node outlives its edges: only its id is released with the last one. */
 	node = user_node(graph, user);
-	for (uint32_t left = graph_edges_before(node->edges, node->count,
+	for (uint32_t left = graph_edges_before(user_edges(node), node->list.count,
 						event->event_time_ms + 1); left; left--) {
 		*effect = GRAPH_CHANGED;
-		status = remove_edge(graph, user, node->edges[left - 1], error);
+		status = remove_edge(graph, user, user_edges(node)[left - 1], error);
 		if (status)
 			return status;
 	}
@@ -342,38 +344,69 @@ enum status graph_apply(struct graph *graph, const struct interaction_event *eve
 	if (status)
 		return status;
 	edge.other = item.v;
+	change = (struct graph_change){.user = user, .item = item, .old_edge = known ? &old : NULL,
+				       .new_edge = &edge};
 	if (known)
-		replace_edge(graph, user, &old, &edge);
+		replace_edge(graph, &old, &edge, &change);
 	else
-		link_edge(graph, user, &edge);
+		change.new_place = link_edge(graph, user, &edge);
 	*effect = GRAPH_CHANGED;
-	change = (struct graph_change){user, item, known ? &old : NULL, &edge};
 	status = graph_tell(graph, &change, error);
 	return status ? status : evict(graph, clock_ms, error);
 }
 
 /* ---- reading ---- */
 
-static const struct edge *edges_of(const struct chunks *nodes, uint32_t id, uint32_t *count)
-{
-	const struct node *node;
-
-	*count = 0;
-	if (id >= chunks_rows(nodes))
-		return NULL;
-	node = chunks_row(nodes, id);
-	*count = node->count;
-	return node->edges;
-}
-
 const struct edge *graph_user_edges(const struct graph *graph, struct user_id user, uint32_t *count)
 {
-	return edges_of(&graph->user_nodes, user.v, count);
+	const struct user_node *node;
+
+	*count = 0;
+	if (user.v >= chunks_rows(&graph->user_nodes))
+		return NULL;
+	node = user_node(graph, user);
+	*count = node->list.count;
+	return *count ? user_edges(node) : NULL;
 }
 
-const struct edge *graph_item_edges(const struct graph *graph, struct item_id item, uint32_t *count)
+struct graph_raters graph_item_raters(const struct graph *graph, struct item_id item)
 {
-	return edges_of(&graph->item_nodes, item.v, count);
+	const struct item_node *node;
+
+	if (item.v >= chunks_rows(&graph->item_nodes) || !item_node(graph, item)->list.count)
+		return (struct graph_raters){NULL, NULL, 0};
+	node = item_node(graph, item);
+	return (struct graph_raters){item_raters(node), item_responses(node), node->list.count};
+}
+
+struct graph_neighbours graph_neighbours_of_user(const struct graph *graph, struct user_id user)
+{
+	uint32_t count;
+	const struct edge *edges = graph_user_edges(graph, user, &count);
+
+	return (struct graph_neighbours){
+		.ids = (const unsigned char *)edges,
+		.marks = count ? &edges->time_high_kind : NULL,
+		.stride = sizeof *edges,
+		.marks_stride = sizeof *edges / sizeof(uint16_t),
+		.count = count,
+		.of_user = true,
+		.all = graph->options.view_edges,
+	};
+}
+
+struct graph_neighbours graph_neighbours_of_item(const struct graph *graph, struct item_id item)
+{
+	struct graph_raters raters = graph_item_raters(graph, item);
+
+	return (struct graph_neighbours){
+		.ids = (const unsigned char *)raters.users,
+		.marks = raters.responses,
+		.stride = sizeof *raters.users,
+		.marks_stride = 1,
+		.count = raters.count,
+		.all = graph->options.view_edges,
+	};
 }
 
 uint32_t graph_edges_before(const struct edge *edges, uint32_t count, int64_t time_ms)
@@ -395,25 +428,16 @@ uint32_t graph_edges_before(const struct edge *edges, uint32_t count, int64_t ti
 
 const struct edge *graph_find(const struct graph *graph, struct user_id user, struct item_id item)
 {
-	const struct node *user_side, *item_side;
-	struct edge edge;
-	uint32_t at;
+	const struct item_node *item_side;
 
 	if (user.v >= chunks_rows(&graph->user_nodes) || item.v >= chunks_rows(&graph->item_nodes))
 		return NULL;
-	user_side = user_node(graph, user);
 	item_side = item_node(graph, item);
-	if (user_side->count <= item_side->count) {
-		at = node_scan(user_side, item.v);
-	} else {
-		at = node_scan(item_side, user.v);
-		if (at == item_side->count)
-			return NULL;
-		edge = item_side->edges[at];
-		edge.other = item.v;
-		at = node_locate(user_side, graph->options.items.table, &edge);
-	}
-	return at < user_side->count ? &user_side->edges[at] : NULL;
+	/* The shorter list says whether; the user's says what. */
+	if (item_side->list.count < user_node(graph, user)->list.count &&
+	    item_scan(item_side, user) == item_side->list.count)
+		return NULL;
+	return user_scan(graph, user, item);
 }
 
 uint64_t graph_user_response(const struct graph *graph, struct user_id user)
@@ -440,6 +464,11 @@ float graph_edge_rating(const struct graph *graph, const struct edge *edge)
 {
 	return (float)(graph->options.rating_min + (double)edge->value / RESPONSE_ONE *
 		       (graph->options.rating_max - graph->options.rating_min));
+}
+
+size_t graph_lists_bytes(const struct graph *graph)
+{
+	return graph->lists_bytes;
 }
 
 size_t graph_memory(const struct graph *graph)

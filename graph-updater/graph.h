@@ -10,13 +10,16 @@
  * option view_edges: edge_in_gcn().
  *
  * Each side keeps its edges in the order (time, id bytes of the other side), newest last, so "the last
- * 50" are the end of an array. Counters per node and in all are integers and exact. One writer thread;
- * views are dead at the next graph_apply(). */
+ * 50" are the end of an array. The users' side has them whole, 12 bytes each; the items' side has who
+ * and with which response, 6 bytes, and finds the time with the user when it is asked for. Counters per
+ * node and in all are integers and exact. One writer thread; views are dead at the next graph_apply(). */
 #ifndef EXITPOLL_GRAPH_UPDATER_GRAPH_H
 #define EXITPOLL_GRAPH_UPDATER_GRAPH_H
 
 #include "graph-updater/ids.h"
 #include "graph-updater/tombstones.h"
+
+#include <string.h>
 
 /* A response of 1. Divisible by 4, 5, 7, 8, 9, 10 ...: the steps of common rating scales are exact. */
 enum { RESPONSE_ONE = 65520 };
@@ -24,9 +27,9 @@ enum { RESPONSE_ONE = 65520 };
 /* Times of the graph: 0 .. 2^44 - 1 ms (the year 2527); others are bad records. */
 #define GRAPH_TIME_MAX ((INT64_C(1) << 44) - 1)
 
-/* 12 bytes: the other side, time, kind, whether rated, and the rating's place on the scale. */
+/* 12 bytes: the item, time, kind, whether rated, and the rating's place on the scale. */
 struct edge {
-	uint32_t other;         /* item of a user's edge, user of an item's */
+	uint32_t other;         /* item */
 	uint32_t time_low;
 	uint16_t time_high_kind;/* 12 bits of time, 1 has_rating, 3 kind */
 	uint16_t value;         /* RESPONSE_ONE * (rating - min) / (max - min), clipped; 0 without a rating */
@@ -60,12 +63,26 @@ static inline uint32_t edge_response(const struct edge *edge)
 	}
 }
 
-/* What became of one pair. Edges are as of the user's side (other = item). */
+/* How the items' side sees a VIEW: no response, and perhaps no edge of the GCN. */
+enum { RESPONSE_VIEW = UINT16_MAX };
+
+static inline uint32_t rater_response(uint16_t seen)
+{
+	return seen == RESPONSE_VIEW ? 0 : seen;
+}
+
+/* Indexes in the lists of the two ends. */
+struct graph_place { uint32_t in_user, in_item; };
+
+/* What became of one pair. */
 struct graph_change {
 	struct user_id user;
 	struct item_id item;
 	const struct edge *old_edge;    /* NULL: there was none */
 	const struct edge *new_edge;    /* NULL: there is none any more */
+	/* An edge that takes another's place leaves first and comes then: old is where it was before it left,
+	 * new where it came to after that. */
+	struct graph_place old_place, new_place;
 };
 
 /* Called after lists and counters have changed, while both ids are alive. A failure is fatal. */
@@ -108,11 +125,52 @@ enum status graph_listen(struct graph *graph, struct graph_listener listener, st
 enum status graph_apply(struct graph *graph, const struct interaction_event *event, int64_t clock_ms,
 			enum graph_effect *effect, struct error *error);
 
-/* [*count] edges, oldest first by (time, id bytes of the other side). *count = 0: none. */
+/* [*count] edges, oldest first by (time, id bytes of the item). *count = 0: none. */
 const struct edge *graph_user_edges(const struct graph *graph, struct user_id user, uint32_t *count);
-const struct edge *graph_item_edges(const struct graph *graph, struct item_id item, uint32_t *count);
 /* How many of the first `count` edges (in the order above) are strictly older than time_ms. */
 uint32_t graph_edges_before(const struct edge *edges, uint32_t count, int64_t time_ms);
+
+/* The other side of an item's edges, [count], oldest first by (time, id bytes of the user). */
+struct graph_raters {
+	const struct user_id *users;
+	const uint16_t *responses;      /* rater_response() of each, or RESPONSE_VIEW */
+	uint32_t count;
+};
+struct graph_raters graph_item_raters(const struct graph *graph, struct item_id item);
+/* How many of the item's raters are strictly older than time_ms. Costs nothing if all are, else a look
+ * at the lists of a logarithm of them. */
+uint32_t graph_raters_before(const struct graph *graph, struct item_id item, int64_t time_ms);
+/* Costs a look through that user's edges. index < count. */
+int64_t graph_rater_time_ms(const struct graph *graph, struct item_id item, uint32_t index);
+
+/* Neighbours of one node for whom both sides are alike. `all`: every one is an edge of the GCN. */
+struct graph_neighbours {
+	const unsigned char *ids;       /* u32 every `stride` bytes */
+	const uint16_t *marks;          /* high half of an edge's time and kind, or responses; same count */
+	uint32_t stride, marks_stride, count;
+	bool of_user, all;
+};
+struct graph_neighbours graph_neighbours_of_user(const struct graph *graph, struct user_id user);
+struct graph_neighbours graph_neighbours_of_item(const struct graph *graph, struct item_id item);
+
+static inline uint32_t graph_neighbour(const struct graph_neighbours *list, uint32_t index)
+{
+	uint32_t id;
+
+	memcpy(&id, list->ids + (size_t)index * list->stride, sizeof id);
+	return id;
+}
+
+static inline bool graph_neighbour_in_gcn(const struct graph_neighbours *list, uint32_t index)
+{
+	uint16_t mark;
+
+	if (list->all)
+		return true;
+	mark = list->marks[(size_t)index * list->marks_stride];
+	return list->of_user ? (mark & 7) != KIND_VIEW : mark != RESPONSE_VIEW;
+}
+
 /* The pair's edge (user's side), or NULL. Costs the smaller of the two degrees. */
 const struct edge *graph_find(const struct graph *graph, struct user_id user, struct item_id item);
 
@@ -128,6 +186,9 @@ size_t graph_memory(const struct graph *graph);
 /* Proves the invariants: both sides hold the same edges in order, counters equal their sums.
  * STATUS_INTERNAL with what is wrong and where. */
 enum status graph_check(const struct graph *graph, struct error *error);
+
+/* Bytes of the lists alone, as allocated: what an edge costs, on both sides together. */
+size_t graph_lists_bytes(const struct graph *graph);
 
 /* Restore only: appends an edge to the user's side in its order; graph_load_finish() sorts the other
  * side, counts, checks, and tells the listeners of every edge. STATUS_CORRUPT: not in order, repeated. */

@@ -3,10 +3,12 @@
 
 #include <stdlib.h>
 
+enum { RANGE_EDGES = 1 << 22 };         /* of the items' lists, put together at a time */
+
 enum status graph_load_edge(struct graph *graph, struct user_id user, const struct edge *edge,
 			    struct error *error)
 {
-	struct node *node;
+	struct user_node *node;
 
 	if (!chunks_reserve(&graph->user_nodes, user.v + 1) ||
 	    !chunks_reserve(&graph->item_nodes, edge->other + 1))
@@ -18,53 +20,106 @@ enum status graph_load_edge(struct graph *graph, struct user_id user, const stru
 		return error_set(error, STATUS_CORRUPT, "an edge with kind %d and value %u",
 				 (int)edge_kind(edge),
 				 edge->value);
-	if (node->count && edge_compare(graph->options.items.table, &node->edges[node->count - 1], edge) >= 0)
+	if (node->list.count && edge_compare(graph, &user_edges(node)[node->list.count - 1], edge) >= 0)
 		return error_set(error, STATUS_CORRUPT, "a user's edges are not in order");
-	if (!node_reserve(graph, node, node->count + 1))
+	if (!user_make_room(graph, node))
 		goto no_memory;
-	node->edges[node->count++] = *edge;
-	node->response += edge_response(edge);
+	user_insert(graph, user, edge);
 	graph->counts.edges++;
 	graph->counts.response += edge_response(edge);
-	item_node(graph, (struct item_id){edge->other})->count++;       /* its list comes at the end */
+	/* Its list comes at the end; until then the response counts the edges to come. */
+	item_node(graph, (struct item_id){edge->other})->response++;
 	return STATUS_OK;
 no_memory:
 	return error_set(error, STATUS_NO_MEMORY, "graph: out of memory at %llu edges",
 			 (unsigned long long)graph->counts.edges);
 }
 
-static int compare_edges(const void *left, const void *right, void *context)
+/* One edge of an item on its way into the item's list. */
+struct arrival {
+	int64_t time_ms;
+	struct user_id user;
+	uint16_t response;
+};
+
+static int compare_arrivals(const void *left, const void *right, void *context)
 {
-	return edge_compare(context, left, right);
+	const struct arrival *a = left, *b = right;
+	const struct graph *graph = context;
+
+	if (a->time_ms != b->time_ms)
+		return a->time_ms < b->time_ms ? -1 : 1;
+	return text_compare(user_bytes(graph->options.users, a->user),
+			    user_bytes(graph->options.users, b->user));
 }
 
-/* The items' lists from those of the users. */
-static enum status load_item_sides(struct graph *graph, struct error *error)
+/* The lists of items first .. end - 1, whose edges together fit `arrivals`. places[i - first] is where
+ * the next edge of item i goes. */
+static void load_range(struct graph *graph, uint32_t first, uint32_t end, struct arrival *arrivals,
+		       uint64_t *places)
 {
-	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes); i++) {
-		struct node *node = item_node(graph, (struct item_id){i});
-		uint32_t count = node->count;
-		node->count = 0;
-		if (count && !node_reserve(graph, node, count))
-			return error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
-	}
+	uint64_t begin = 0;
+
 	for (uint32_t u = 0; u < chunks_rows(&graph->user_nodes); u++) {
-		const struct node *user_side = user_node(graph, (struct user_id){u});
-		for (uint32_t e = 0; e < user_side->count; e++) {
-			struct edge edge = user_side->edges[e];
-			struct node *node = item_node(graph, (struct item_id){edge.other});
-			edge.other = u;
-			node->edges[node->count++] = edge;
-			node->response += edge_response(&edge);
+		uint32_t count;
+		const struct edge *edges = graph_user_edges(graph, (struct user_id){u}, &count);
+		for (uint32_t e = 0; e < count; e++)
+			if (edges[e].other >= first && edges[e].other < end)
+				arrivals[places[edges[e].other - first]++] = (struct arrival){
+					edge_time_ms(&edges[e]), {u}, response_seen(&edges[e])};
+	}
+	for (uint32_t i = first; i < end; i++) {
+		struct item_node *node = item_node(graph, (struct item_id){i});
+		uint32_t count = (uint32_t)(places[i - first] - begin);
+		struct arrival *own = arrivals + begin;
+		begin = places[i - first];
+		if (!count)
+			continue;
+		qsort_r(own, count, sizeof *own, compare_arrivals, graph);
+		node->newest_ms = own[count - 1].time_ms;
+		node->list.count = count;
+		for (uint32_t e = 0; e < count; e++) {
+			item_raters(node)[e] = own[e].user;
+			item_responses(node)[e] = own[e].response;
+			node->response += rater_response(own[e].response);
 		}
 	}
-	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes); i++) {
-		struct node *node = item_node(graph, (struct item_id){i});
-		if (node->count)
-			qsort_r(node->edges, node->count, sizeof *node->edges, compare_edges,
-				graph->options.users.table);
+}
+
+/* The items' lists from those of the users, some items at a time so that the detour stays small. */
+static enum status load_item_sides(struct graph *graph, struct error *error)
+{
+	uint32_t end = chunks_rows(&graph->item_nodes);
+	enum status status = STATUS_OK;
+
+	for (uint32_t first = 0, next; first < end && !status; first = next) {
+		struct arrival *arrivals;
+		uint64_t total = 0, *places;
+		for (next = first; next < end; next++) {
+			uint64_t count = item_node(graph, (struct item_id){next})->response;
+			if (next > first && total + count > RANGE_EDGES)
+				break;
+			total += count;
+		}
+		arrivals = mem_alloc_array(total, sizeof *arrivals);
+		places = mem_alloc_array(next - first, sizeof *places);
+		if (!arrivals || !places)
+			status = error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
+		total = 0;
+		for (uint32_t i = first; i < next && !status; i++) {
+			struct item_node *node = item_node(graph, (struct item_id){i});
+			if (node->response && !item_make_room(graph, node, (uint32_t)node->response))
+				status = error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
+			places[i - first] = total;
+			total += node->response;
+			node->response = 0;
+		}
+		if (!status)
+			load_range(graph, first, next, arrivals, places);
+		mem_free(arrivals);
+		mem_free(places);
 	}
-	return STATUS_OK;
+	return status;
 }
 
 /* A pair that occurs twice. Marks users by the item that saw them last. */
@@ -76,11 +131,11 @@ static enum status find_repeated(const struct graph *graph, enum status verdict,
 	if (!seen)
 		return error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
 	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes) && !status; i++) {
-		const struct node *node = item_node(graph, (struct item_id){i});
-		for (uint32_t e = 0; e < node->count && !status; e++) {
-			if (seen[node->edges[e].other] == i + 1)
+		struct graph_raters raters = graph_item_raters(graph, (struct item_id){i});
+		for (uint32_t e = 0; e < raters.count && !status; e++) {
+			if (seen[raters.users[e].v] == i + 1)
 				status = error_set(error, verdict, "a pair has two edges");
-			seen[node->edges[e].other] = i + 1;
+			seen[raters.users[e].v] = i + 1;
 		}
 	}
 	mem_free(seen);
@@ -98,9 +153,10 @@ enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct erro
 		return status;
 	graph->counts.evicted = evicted;
 	for (uint32_t u = 0; u < chunks_rows(&graph->user_nodes); u++) {
-		const struct node *node = user_node(graph, (struct user_id){u});
-		for (uint32_t e = 0; e < node->count; e++) {
-			struct graph_change change = {{u}, {node->edges[e].other}, NULL, &node->edges[e]};
+		uint32_t count;
+		const struct edge *edges = graph_user_edges(graph, (struct user_id){u}, &count);
+		for (uint32_t e = 0; e < count; e++) {
+			struct graph_change change = {.user = {u}, .item = {edges[e].other}, .new_edge = &edges[e]};
 			status = graph_tell(graph, &change, error);
 			if (status)
 				return status;
@@ -109,64 +165,94 @@ enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct erro
 	return STATUS_OK;
 }
 
-/* One side's lists: in order, ids alive, every edge on the other side as well, counters right. */
-static enum status check_side(const struct graph *graph, const struct chunks *nodes,
-			      const struct chunks *others,
-			      const struct ids *own_ids, const struct ids *other_ids, const char *what,
-			      struct graph_counts *counts, struct error *error)
+/* ---- proof ---- */
+
+static enum status wrong(const char *what, struct text_view name, const char *how, struct error *error)
 {
-	for (uint32_t n = 0; n < chunks_rows(nodes); n++) {
-		const struct node *node = chunks_row(nodes, n);
-		uint64_t response = 0;
-		struct text_view name = ids_bytes(own_ids, n);
-		if (node->count && !ids_alive(own_ids, n))
-			return error_set(error, STATUS_INTERNAL, "%s %u has edges but no id", what, n);
-		for (uint32_t e = 0; e < node->count; e++) {
-			struct edge mirrored = node->edges[e];
-			const struct node *other = chunks_row(others, node->edges[e].other);
-			mirrored.other = n;
-			response += edge_response(&node->edges[e]);
-			if (e && edge_compare(other_ids, &node->edges[e - 1], &node->edges[e]) >= 0)
-				return error_set(error, STATUS_INTERNAL, "edges of %s %.*s are not in order",
-						 what,
-						 TEXT_ARGS(name));
-			uint32_t at = node_locate(other, own_ids, &mirrored);
-			if (at == other->count || memcmp(&other->edges[at], &mirrored, sizeof mirrored))
-				return error_set(error, STATUS_INTERNAL,
-						 "an edge of %s %.*s is not on the other side",
-						 what, TEXT_ARGS(name));
-		}
-		if (response != node->response)
-			return error_set(error, STATUS_INTERNAL,
-					 "the response counter of %s %.*s is %llu, not %llu", what,
-					 TEXT_ARGS(name), (unsigned long long)node->response,
-					 (unsigned long long)response);
-		counts->edges += node->count;
-		counts->response += response;
+	return error_set(error, STATUS_INTERNAL, "%s %.*s: %s", what, TEXT_ARGS(name), how);
+}
+
+static enum status check_user(const struct graph *graph, struct user_id user, struct graph_counts *counts,
+			      struct error *error)
+{
+	struct text_view name = user_bytes(graph->options.users, user);
+	uint32_t count;
+	const struct edge *edges = graph_user_edges(graph, user, &count);
+	uint64_t response = 0;
+
+	if (count && !ids_alive(graph->options.users.table, user.v))
+		return error_set(error, STATUS_INTERNAL, "user %u has edges but no id", user.v);
+	for (uint32_t e = 0; e < count; e++) {
+		response += edge_response(&edges[e]);
+		if (!ids_alive(graph->options.items.table, edges[e].other))
+			return wrong("user", name, "an edge to an item without id", error);
+		if (e && edge_compare(graph, &edges[e - 1], &edges[e]) >= 0)
+			return wrong("user", name, "edges are not in order", error);
 	}
-	if (counts->edges != graph->counts.edges || counts->response != graph->counts.response)
-		return error_set(error, STATUS_INTERNAL,
-				 "%s sides have %llu edges with response %llu, not %llu with %llu",
-				 what, (unsigned long long)counts->edges,
-					 (unsigned long long)counts->response,
-				 (unsigned long long)graph->counts.edges,
-				 (unsigned long long)graph->counts.response);
+	if (response != graph_user_response(graph, user))
+		return wrong("user", name, "the response counter is not the sum over the edges", error);
+	counts->edges += count;
+	counts->response += response;
 	return STATUS_OK;
+}
+
+/* Every rater has the edge, with this response, in this order. With as many edges on both sides and no
+ * pair twice, then no edge is on one side only. */
+static enum status check_item(const struct graph *graph, struct item_id item, struct graph_counts *counts,
+			      struct error *error)
+{
+	struct text_view name = item_bytes(graph->options.items, item), before = {NULL, 0};
+	struct graph_raters raters = graph_item_raters(graph, item);
+	int64_t before_ms = INT64_MIN;
+	uint64_t response = 0;
+
+	if (raters.count && !ids_alive(graph->options.items.table, item.v))
+		return error_set(error, STATUS_INTERNAL, "item %u has edges but no id", item.v);
+	for (uint32_t e = 0; e < raters.count; e++) {
+		struct text_view now = user_bytes(graph->options.users, raters.users[e]);
+		const struct edge *edge = NULL;
+		if (ids_alive(graph->options.users.table, raters.users[e].v))
+			edge = user_scan(graph, raters.users[e], item);
+		if (!edge || response_seen(edge) != raters.responses[e])
+			return wrong("item", name, "an edge is not so on the user's side", error);
+		if (edge_time_ms(edge) < before_ms ||
+		    (edge_time_ms(edge) == before_ms && text_compare(before, now) >= 0))
+			return wrong("item", name, "raters are not in order", error);
+		before = now;
+		before_ms = edge_time_ms(edge);
+		response += rater_response(raters.responses[e]);
+	}
+	if (raters.count && item_node(graph, item)->newest_ms != before_ms)
+		return wrong("item", name, "the newest time is not that of the last rater", error);
+	if (response != graph_item_response(graph, item))
+		return wrong("item", name, "the response counter is not the sum over the edges", error);
+	counts->edges += raters.count;
+	counts->response += response;
+	return STATUS_OK;
+}
+
+static enum status compare_counts(const struct graph *graph, const struct graph_counts *counts,
+				  const char *what, struct error *error)
+{
+	if (counts->edges == graph->counts.edges && counts->response == graph->counts.response)
+		return STATUS_OK;
+	return error_set(error, STATUS_INTERNAL, "%s have %llu edges with response %llu, not %llu with %llu",
+			 what, (unsigned long long)counts->edges, (unsigned long long)counts->response,
+			 (unsigned long long)graph->counts.edges, (unsigned long long)graph->counts.response);
 }
 
 enum status graph_check(const struct graph *graph, struct error *error)
 {
-	const struct ids *users = graph->options.users.table, *items = graph->options.items.table;
 	struct graph_counts by_users = {0}, by_items = {0};
-	enum status status;
+	enum status status = STATUS_OK;
 
-	status = check_side(graph, &graph->user_nodes, &graph->item_nodes, users, items, "user", &by_users,
-			    error);
-	if (status)
-		return status;
-	status = check_side(graph, &graph->item_nodes, &graph->user_nodes, items, users, "item", &by_items,
-			    error);
-	if (status)
-		return status;
-	return find_repeated(graph, STATUS_INTERNAL, error);
+	for (uint32_t u = 0; u < chunks_rows(&graph->user_nodes) && !status; u++)
+		status = check_user(graph, (struct user_id){u}, &by_users, error);
+	if (!status)
+		status = compare_counts(graph, &by_users, "users", error);
+	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes) && !status; i++)
+		status = check_item(graph, (struct item_id){i}, &by_items, error);
+	if (!status)
+		status = compare_counts(graph, &by_items, "items", error);
+	return status ? status : find_repeated(graph, STATUS_INTERNAL, error);
 }

@@ -10,32 +10,57 @@ static enum status no_room(struct error *error)
 	return error_set(error, STATUS_LIMIT, "inspect: more than fits the arena");
 }
 
-/* The last edges, newest first. `of_user`: the other side are items, which have titles. */
-static enum status list_edges(const struct updater *updater, const struct edge *edges, uint32_t count,
-			      bool of_user,
-			      uint32_t last_max, struct arena *arena, struct inspect_node *node,
-				      struct error *error)
+static struct inspect_edge one_edge(const struct updater *updater, const struct edge *edge)
 {
-	uint32_t kept = count < last_max ? count : last_max;
+	return (struct inspect_edge){
+		.kind = edge_kind(edge),
+		.has_rating = edge_has_rating(edge),
+		.rating = edge_has_rating(edge) ? graph_edge_rating(updater->graph, edge) : 0,
+		.response = (double)edge_response(edge) / RESPONSE_ONE,
+		.event_time_ms = edge_time_ms(edge),
+	};
+}
+
+/* The user's last edges, newest first. */
+static enum status list_items(const struct updater *updater, struct user_id user, uint32_t last_max,
+			      struct arena *arena, struct inspect_node *node, struct error *error)
+{
+	const struct edge *edges = graph_user_edges(updater->graph, user, &node->edges);
+	uint32_t kept = node->edges < last_max ? node->edges : last_max;
 	struct inspect_edge *last = arena_array(arena, kept, sizeof *last);
 
 	if (!last)
 		return no_room(error);
 	for (uint32_t n = 0; n < kept; n++) {
-		const struct edge *edge = &edges[count - 1 - n];
-		const struct catalog_entry *entry =
-			of_user ? catalog_get(updater->catalog, (struct item_id){edge->other}) : NULL;
-		last[n] = (struct inspect_edge){
-			.id = of_user ? item_bytes(updater->items, (struct item_id){edge->other})
-				      : user_bytes(updater->users, (struct user_id){edge->other}),
-			.title = entry ? entry->title : (struct text_view){NULL, 0},
-			.kind = edge_kind(edge),
-			.has_rating = edge_has_rating(edge),
-			.rating = edge_has_rating(edge) ? graph_edge_rating(updater->graph, edge) : 0,
-			.response = (double)edge_response(edge) / RESPONSE_ONE,
-			.event_time_ms = edge_time_ms(edge),
-		};
+		const struct edge *edge = &edges[node->edges - 1 - n];
+		struct item_id item = {edge->other};
+		const struct catalog_entry *entry = catalog_get(updater->catalog, item);
+		last[n] = one_edge(updater, edge);
+		last[n].id = item_bytes(updater->items, item);
+		if (entry)
+			last[n].title = entry->title;
 	}
+	node->last = last;
+	node->last_count = kept;
+	return STATUS_OK;
+}
+
+/* The item's last raters, newest first; their edges are found on their side. */
+static enum status list_raters(const struct updater *updater, struct item_id item, uint32_t last_max,
+			       struct arena *arena, struct inspect_node *node, struct error *error)
+{
+	struct graph_raters raters = graph_item_raters(updater->graph, item);
+	uint32_t kept = raters.count < last_max ? raters.count : last_max;
+	struct inspect_edge *last = arena_array(arena, kept, sizeof *last);
+
+	if (!last)
+		return no_room(error);
+	for (uint32_t n = 0; n < kept; n++) {
+		struct user_id user = raters.users[raters.count - 1 - n];
+		last[n] = one_edge(updater, graph_find(updater->graph, user, item));
+		last[n].id = user_bytes(updater->users, user);
+	}
+	node->edges = raters.count;
 	node->last = last;
 	node->last_count = kept;
 	return STATUS_OK;
@@ -54,18 +79,16 @@ enum status inspect_user(const struct updater *updater, struct text_view id, uin
 	struct inspect_neighbour *neighbours;
 	struct nearest_query query;
 	struct user_id user;
-	const struct edge *edges;
 	enum status status;
 
 	if (!user_ids_find(updater->users, id, &user))
 		return error_set(error, STATUS_NOT_FOUND, "no user \"%.*s\" in the state", TEXT_ARGS(id));
-	edges = graph_user_edges(updater->graph, user, &node.edges);
+	status = list_items(updater, user, last_max, arena, &node, error);
+	if (status)
+		return status;
 	node.gcn_edges = gcn_user_degree(updater->gcn, user);
 	node.mean_response = mean_of(graph_user_response(updater->graph, user), node.edges);
 	node.length = sqrt((double)gcn_user_norm(updater->gcn, user)) / GCN_ONE;
-	status = list_edges(updater, edges, node.edges, true, last_max, arena, &node, error);
-	if (status)
-		return status;
 	if (neighbours_max > NEAREST_MAX)
 		neighbours_max = NEAREST_MAX;
 	query = (struct nearest_query){user, neighbours_max,
@@ -90,7 +113,6 @@ enum status inspect_item(const struct updater *updater, struct text_view id, uin
 {
 	struct inspect_node node = {.id = id};
 	const struct catalog_entry *entry;
-	const struct edge *edges;
 	struct item_id item;
 	enum status status;
 
@@ -102,12 +124,12 @@ enum status inspect_item(const struct updater *updater, struct text_view id, uin
 		node.attributes = entry->attributes;
 		node.attributes_count = entry->attributes_count;
 	}
-	edges = graph_item_edges(updater->graph, item, &node.edges);
+	status = list_raters(updater, item, last_max, arena, &node, error);
+	if (status)
+		return status;
 	node.gcn_edges = gcn_item_degree(updater->gcn, item);
 	node.mean_response = mean_of(graph_item_response(updater->graph, item), node.edges);
 	node.length = sqrt((double)gcn_item_norm(updater->gcn, item)) / GCN_ONE;
-	status = list_edges(updater, edges, node.edges, false, last_max, arena, &node, error);
-	if (!status)
-		*out = node;
-	return status;
+	*out = node;
+	return STATUS_OK;
 }

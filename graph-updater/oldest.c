@@ -105,10 +105,10 @@ again:
 	dropped_ms = INT64_MAX;
 	end = chunks_rows(&graph->user_nodes);
 	for (uint32_t user = 0; user < end; user++) {
-		const struct node *node = user_node(graph, (struct user_id){user});
-		for (uint32_t e = 0; e < node->count; e++) {
-			struct oldest_edge edge = {edge_time_ms(&node->edges[e]), {user},
-						   {node->edges[e].other}};
+		uint32_t edges_count;
+		const struct edge *edges = graph_user_edges(graph, (struct user_id){user}, &edges_count);
+		for (uint32_t e = 0; e < edges_count; e++) {
+			struct oldest_edge edge = {edge_time_ms(&edges[e]), {user}, {edges[e].other}};
 			if (edge.time_ms >= dropped_ms)
 				break;          /* its list is in order of time */
 			if (oldest->count < wanted) {
@@ -154,12 +154,9 @@ again:
 
 static bool is_there(const struct graph *graph, const struct oldest_edge *edge)
 {
-	const struct edge *found = NULL;
-
-	if (ids_alive(graph->options.users.table, edge->user.v) &&
-	    ids_alive(graph->options.items.table, edge->item.v))
-		found = graph_find(graph, edge->user, edge->item);
-	return found && edge_time_ms(found) == edge->time_ms;
+	return ids_alive(graph->options.users.table, edge->user.v) &&
+	       ids_alive(graph->options.items.table, edge->item.v) &&
+	       user_find_at(graph, edge->user, edge->item, edge->time_ms);
 }
 
 static int compare_descending(const void *left, const void *right, void *context)

@@ -317,9 +317,8 @@ static enum status release_edgeless(struct loading *loading, struct error *error
 {
 	for (uint64_t i = 0; i < loading->state.items; i++) {
 		struct item_id item = {loading->items[i]};
-		uint32_t count;
-		graph_item_edges(loading->updater->graph, item, &count);
-		if (!count && ids_release(loading->updater->items.table, item.v, IDS_GRAPH))
+		if (!graph_item_raters(loading->updater->graph, item).count &&
+		    ids_release(loading->updater->items.table, item.v, IDS_GRAPH))
 			return corrupt(loading, error, "an item with neither entry nor edges");
 	}
 	return STATUS_OK;

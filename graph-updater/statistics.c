@@ -149,20 +149,18 @@ static double damped_mean(int64_t sum, uint64_t n, double pseudo, double prior)
 static double item_mean_without(const struct statistics *s, const struct edge *edge)
 {
 	struct item_id item = {edge->other};
-	uint32_t n;
+	uint32_t n = graph_item_raters(s->from.graph, item).count;
 
-	graph_item_edges(s->from.graph, item, &n);
 	return damped_mean((int64_t)graph_item_response(s->from.graph, item) - edge_response(edge), n - 1,
 			   item_count, s->general);
 }
 
-static double user_mean_without(const struct statistics *s, const struct edge *edge)
+static double user_mean_without(const struct statistics *s, struct user_id user, uint32_t response)
 {
-	struct user_id user = {edge->other};
 	uint32_t n;
 
 	graph_user_edges(s->from.graph, user, &n);
-	return damped_mean((int64_t)graph_user_response(s->from.graph, user) - edge_response(edge), n - 1,
+	return damped_mean((int64_t)graph_user_response(s->from.graph, user) - response, n - 1,
 			   user_count, s->general);
 }
 
@@ -272,18 +270,20 @@ static void raters_statistics(const struct statistics *s, struct item_id item, f
 {
 	const int16_t *embedding[RATERS_MAX];
 	double deviation[RATERS_MAX], residuals = 0, residual, sum = 0, weights = 0;
-	uint32_t count;
-	const struct edge *edges = graph_item_edges(s->from.graph, item, &count);
+	struct graph_raters raters = graph_item_raters(s->from.graph, item);
+	uint32_t before = graph_raters_before(s->from.graph, item, s->time_ms);
+	uint32_t count = before < RATERS_MAX ? before : RATERS_MAX;
+	const struct user_id *users = count ? raters.users + (before - count) : NULL;
+	const uint16_t *responses = count ? raters.responses + (before - count) : NULL;
 
-	edges = last_before(edges, &count, s->time_ms, RATERS_MAX);
 	for (uint32_t w = 0; w < count; w++) {
-		embedding[w] = gcn_user_embedding(s->from.gcn, (struct user_id){edges[w].other});
+		embedding[w] = gcn_user_embedding(s->from.gcn, users[w]);
 		for (uint32_t d = 0; embedding[w] && d < s->dimensions; d += 32)
 			__builtin_prefetch(embedding[w] + d);
 	}
 	for (uint32_t w = 0; w < count; w++) {
-		deviation[w] = (double)edge_response(&edges[w]) / RESPONSE_ONE -
-			       user_mean_without(s, &edges[w]);
+		uint32_t response = rater_response(responses[w]);
+		deviation[w] = (double)response / RESPONSE_ONE - user_mean_without(s, users[w], response);
 		residuals += deviation[w];
 	}
 	residual = residuals / (count + item_residual_count);
@@ -292,7 +292,7 @@ static void raters_statistics(const struct statistics *s, struct item_id item, f
 		if (!embedding[w])
 			continue;
 		cosine = gcn_cosine(gcn_dot(s->user_embedding, embedding[w], s->dimensions), s->user_norm,
-				    gcn_user_norm(s->from.gcn, (struct user_id){edges[w].other}));
+				    gcn_user_norm(s->from.gcn, users[w]));
 		if (cosine <= 0)
 			continue;
 		cube = cosine * cosine * cosine;
@@ -391,7 +391,7 @@ void statistics_candidate(struct statistics *s, const struct item_id *item, floa
 		out[CANDIDATE_STATISTICS + a * ATTRIBUTE_STATISTICS + ATTRIBUTE_MEAN] = (float)s->general;
 	if (!item)
 		return;
-	graph_item_edges(s->from.graph, *item, &n);
+	n = graph_item_raters(s->from.graph, *item).count;
 	out[ITEM_MEAN] = (float)damped_mean((int64_t)graph_item_response(s->from.graph, *item), n,
 					    item_count, s->general);
 	out[ITEM_LOG_COUNT] = (float)log1p(n);
