@@ -12,6 +12,7 @@
 enum {
 	IDLE_MS = 50,
 	JOIN_MS = 60000,
+	PARTITIONS_MS = 60000,
 	SCRATCH_RECORDS = 16,           /* decoded arrays may take this many times a record's bytes */
 };
 
@@ -104,6 +105,7 @@ static enum status read_options(struct source_kafka *source, const struct source
 	source->read_requests = options->read_scoring_requests;
 	source->until_end = options->until_end;
 	source->idle_ms = options->idle_ms ? options->idle_ms : IDLE_MS;
+	source->partitions_ms = options->partitions_ms ? options->partitions_ms : PARTITIONS_MS;
 	source->join_timeout_ms = options->join_timeout_ms ? options->join_timeout_ms : JOIN_MS;
 	source->stopping = options->stopping;
 	source->buffer_bytes_max = options->buffer_bytes_max ? options->buffer_bytes_max : (size_t)64 << 20;

@@ -4,6 +4,7 @@
  *   kafka_others.c  partitions of other members at the end of a backfill
  *   source_kafka.c  the class: what a caller sees
  *   kafka_create.c  makes and unmakes it
+ *   kafka_grow.c    partitions that are added to items or interactions
  *   kafka_heal.c    a group that has forgotten us during an outage is joined anew
  * One thread: librdkafka's callbacks run inside calls of this source. */
 #ifndef EXITPOLL_CONSUMER_KAFKA_STATE_H
@@ -27,7 +28,7 @@ struct source_kafka {
 	char *brokers, *group_id, *graph_group_id, *instance_id;
 	char *names[TOPICS];
 	bool read_graph, read_requests, until_end;
-	int64_t idle_ms, join_timeout_ms;
+	int64_t idle_ms, join_timeout_ms, partitions_ms;
 	bool (*stopping)(void);
 	size_t buffer_bytes_max;
 	enum offset_policy policy;
@@ -62,6 +63,7 @@ struct source_kafka {
 	int64_t probe_until_ns;
 	bool closing;
 	int64_t others_ask_ns, others_since_ns, others_sum;     /* see kafka_others.c */
+	int64_t grow_ask_ns;            /* when partitions are counted next */
 
 	/* live */
 	int64_t blocked_ns;             /* since when the merge waits for silent lanes; 0: it does not */
@@ -132,6 +134,10 @@ enum status kafka_heal(struct source_kafka *source, struct error *error);
 /* At our own end of a backfill: whether the partitions of other members are at theirs, or have made no
  * progress for longer than a dead member keeps them. Asks at most twice a second. */
 enum status kafka_others_done(struct source_kafka *source, bool *done, struct error *error);
+
+/* ---- kafka_grow.c ---- */
+/* Live: whether items or interactions have more partitions than are read. Asks every partitions_ms. */
+bool kafka_grew(struct source_kafka *source);
 
 /* ---- kafka_fetch.c ---- */
 /* Takes messages from the queue, waiting at most timeout_ms for the first, and pushes them. RETRY: what

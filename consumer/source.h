@@ -31,8 +31,9 @@ struct source_batch {
 	size_t count;
 	bool cut;       /* after this batch, what was delivered is a prefix of every partition */
 	bool end;       /* nothing will follow (files; Kafka with until_end) */
-	bool rewind;    /* partitions were gained whose next impression is older than the clock: the caller
-			   may restore an older snapshot and call start again (no records in this batch) */
+	bool rewind;    /* partitions were gained whose next impression is older than the clock, or whose graph
+			   events were not read: the caller may restore an older snapshot and call start again
+			   (no records in this batch) */
 	bool backfill;  /* still before the end offsets seen at the start */
 	bool idle;      /* live, caught up, and nothing that was read waits to be given out: only now may a
 			   caller do what depends on time and not on the order of records */
@@ -107,6 +108,7 @@ struct source_kafka_options {
 	const char *instance_id;        /* group.instance.id */
 	bool until_end;                 /* stop at the high watermarks seen at the start */
 	int64_t idle_ms;                /* source.idle_ms; 0: 50 */
+	int64_t partitions_ms;          /* source.partitions_ms; 0: 60,000 */
 	size_t buffer_bytes_max;        /* source.buffer_bytes_max over all partitions; 0: 64 MiB */
 	size_t group_records_max;       /* 0: 65,536 */
 	const char *offset_policy;      /* state.offset.policy: error | earliest | latest */

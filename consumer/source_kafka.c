@@ -134,6 +134,7 @@ static enum status kafka_start(struct source *base, const struct position *posit
 	if (status != STATUS_OK)
 		return status;
 	source->started = true;
+	source->grow_ask_ns = clock_steady_ns() + source->partitions_ms * 1000000;
 	source->probing = source->restart = false;
 	source->blocked_ns = 0;
 	source->release_left = 0;
@@ -289,14 +290,14 @@ static enum status fill(struct source_kafka *source, size_t records_max, struct 
 	return STATUS_OK;
 }
 
-/* Partitions were gained: whether their next impressions are behind the clock. */
+/* Partitions were gained: whether their next impressions are known, and not behind the clock. */
 static bool probe(struct source_kafka *source, bool *rewind)
 {
 	if (!all_probed(source) && clock_steady_ns() < source->probe_until_ns)
 		return false;
 	source->probing = false;
 	*rewind = offsets_oldest_ms(source->offsets) <= merge_clock_ms(source->merge);
-	return true;
+	return !*rewind;
 }
 
 /* What must be settled before anything is read. True: the batch says it all. */
@@ -358,11 +359,13 @@ static enum status kafka_poll(struct source *base, size_t records_max, int64_t t
 			batch.revoked = true;
 		if (trouble == STATUS_OK && source->restart && !batch.revoked)
 			trouble = rejoined(source, &batch.rewind, &local);
+		else if (trouble == STATUS_OK && !batch.revoked && source->started && !source->probing)
+			batch.rewind = kafka_grew(source);
 		batch.backfill = backfilling(source);
 		wait_ms = milliseconds_left(deadline);
 		wait_ms = wait_ms < SLICE_MS ? wait_ms : SLICE_MS;
 		if (!batch.revoked && !source->forgotten && !source->restart &&
-		    (!source->probing || probe(source, &batch.rewind)) && !batch.rewind) {
+		    !batch.rewind && (!source->probing || probe(source, &batch.rewind))) {
 			update_lanes(source, batch.backfill);
 			status = fill(source, records_max, arena, records, &batch, &wait_ms, error);
 			if (status != STATUS_OK)

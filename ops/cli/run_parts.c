@@ -124,6 +124,7 @@ static enum status create_source(const struct run_options *options, struct run_p
 		.until_end = options->until_end,
 		.stopping = cli_stopping,
 		.idle_ms = config_integer(parts->config, "source.idle_ms"),
+		.partitions_ms = config_integer(parts->config, "source.partitions_ms"),
 		.buffer_bytes_max = (size_t)config_integer(parts->config, "source.buffer_bytes_max"),
 		.group_records_max = (size_t)config_integer(parts->config, "source.group_records_max"),
 		.offset_policy = config_text(parts->config, "state.offset.policy"),

@@ -36,6 +36,8 @@ static const struct config_key table[] = {
 	INTEGER("retry.max_ms", "300000", 0, 86400000, "how long broker trouble is retried before giving up"),
 
 	INTEGER("source.idle_ms", "50", 1, 60000, "live: how long a silent partition is waited for"),
+	INTEGER("source.partitions_ms", "60000", 100, 86400000,
+	        "live: how often new partitions of items and interactions are looked for"),
 	INTEGER("source.batch_records", "512", 1, 65536, "records taken from the source at a time"),
 	INTEGER("source.buffer_bytes_max", "67108864", 1048576, 1e12,
 	        "records waiting to be ordered; partitions pause beyond"),
