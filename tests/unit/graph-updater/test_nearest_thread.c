@@ -1,5 +1,6 @@
 /* test_nearest_thread.c - readers beside the writer: no torn row, no lost winner, no data race (run under the
  * thread sanitizer, too), and threads that share a scan change no result. */
+#include "base/clock.h"
 #include "graph-updater/nearest.h"
 #include "tests/property/graph-updater/graph_world.h"
 
@@ -7,7 +8,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { D = 64, ROWS = 2048, STEADY = 64, TOP = 8, READERS = 2, WRITES = 30000 };
+enum { D = 64, ROWS = 2048, STEADY = 64, TOP = 8, READERS = 2, WRITES = 30000, READS = 50000 };
 
 /* Rows of their own, without a graph. */
 static struct {
@@ -111,7 +112,8 @@ static void *read_rows(void *argument)
 	_Alignas(64) int16_t values[D];
 
 	while (!atomic_load(&shared.ending)) {
-		uint32_t row = draw_below(&draw, nearest_rows_count(shared.rows));
+		uint32_t row = draw_below(&draw, 2) ? STEADY + draw_below(&draw, 8)
+						    : draw_below(&draw, nearest_rows_count(shared.rows));
 		uint32_t first = row / NEAREST_BLOCK_ROWS * NEAREST_BLOCK_ROWS;
 		struct nearest_block block;
 		nearest_rows_copy(shared.rows, row, values);
@@ -132,12 +134,14 @@ static void run_beside_writer(void *(*reader)(void *))
 {
 	pthread_t threads[READERS];
 	struct draw draw = {4711};
+	int64_t end_ns = clock_steady_ns() + 2000000000;
 
 	for (uintptr_t r = 0; r < READERS; r++)
 		ck_assert_int_eq(pthread_create(&threads[r], NULL, reader, (void *)(r + 1)), 0);
-	for (uint32_t n = 0; n < WRITES || atomic_load(&shared.reads) < 20; n++) {
+	for (uint32_t n = 0; n < WRITES || (atomic_load(&shared.reads) < READS && clock_steady_ns() < end_ns) ||
+	     atomic_load(&shared.reads) < 20; n++) {
 		/* Few rows are written often, so that readers meet the writer. */
-		uint32_t row = STEADY + draw_below(&draw, draw_below(&draw, 2) ? 64 : ROWS - STEADY);
+		uint32_t row = STEADY + draw_below(&draw, draw_below(&draw, 4) ? 8 : ROWS - STEADY);
 		put(row, 1 + draw_below(&draw, 3));
 		if (n % 10000 == 0 && n < 30000) {
 			uint32_t more = nearest_rows_count(shared.rows) + 1;
@@ -173,7 +177,7 @@ static void *search_steady(void *argument)
 		_Alignas(64) int16_t values[D];
 		for (int q = 0; q < 3; q++)
 			queries[q] = (struct nearest_query){{draw_below(&draw, STEADY)}, TOP, found[q], 0};
-		queries[3] = (struct nearest_query){{STEADY + draw_below(&draw, 64)}, TOP, moving, 0};
+		queries[3] = (struct nearest_query){{STEADY + draw_below(&draw, 8)}, TOP, moving, 0};
 		nearest_search_rows(shared.rows, shared.users, beside, queries, 4);
 		for (int q = 0; q < 3; q++) {
 			version_of(queries[q].user.v, 0, values);
