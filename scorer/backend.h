@@ -27,7 +27,9 @@ struct backend_options {
 	uint32_t positions_max;         /* longest prompt */
 	uint32_t instruction_max;       /* longest instruction kept */
 	uint32_t threads;               /* >= 1 */
-	const char *precision;          /* "auto" | "fp32" | "bf16" */
+	/* "auto" | "fp32" | "bf16"; for tests of the cpu backend also "bf16-dot" and "bf16-tile", the products
+	 * of AVX512_BF16 and of AMX in plain C. */
+	const char *precision;
 };
 
 /* What reads a click probability out of a hidden row: z[v] = rms_norm(x, norm) . vectors[v]. Borrowed. */
@@ -75,6 +77,9 @@ struct backend_table {
 
 extern const struct backend_table backend_reference;
 extern const struct backend_table backend_cpu;
+
+/* Which arithmetic the cpu backend takes on this machine, and why: what its describe() says once made. */
+void backend_cpu_explain(const char *precision, uint32_t threads, char *out, size_t bytes);
 
 /* Shared by the backends: cos and sin of every position, [positions, head_size / 2] each, in double
  * before rounding, with the checkpoint's scaling. */

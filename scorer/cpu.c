@@ -29,12 +29,14 @@ struct thread_buffers {
 	float *mixed;                   /* [TILE_HEIGHT, pad(heads H)] */
 	float *out;                     /* [TILE_HEIGHT, pad(C)] */
 	float *attention;
+	uint16_t *rounded;              /* one input of a product in bf16; NULL: not needed */
 };
 
 struct backend {
 	struct model_view model;
 	struct backend_options options;
 	const struct kernels *kernels;
+	struct product product;
 	struct pool *pool;
 	struct attention_shape shape;
 	uint32_t query, kv;                     /* heads H, kv_heads H */
@@ -45,7 +47,7 @@ struct backend {
 	struct key_store *instruction;          /* [options.layers] */
 	float *cosines, *sines;                 /* [positions_max, H / 2] */
 	struct thread_buffers *threads;         /* [threads] */
-	char description[160];
+	char description[200];
 	/* the pass at hand */
 	uint32_t layer, tile;
 	const struct batch *batch;
@@ -77,6 +79,7 @@ static void cpu_destroy(struct backend *b)
 		mem_free(b->threads[t].mixed);
 		mem_free(b->threads[t].out);
 		mem_free(b->threads[t].attention);
+		mem_free(b->threads[t].rounded);
 	}
 	pool_destroy(b->pool);
 	void *buffers[] = {b->layers, b->instruction, b->threads, b->hidden, b->store.keys, b->store.values,
@@ -98,11 +101,13 @@ static enum status prepare_layer(struct backend *b, uint32_t layer, struct error
 	const struct model_config *c = &b->model.config;
 	struct layer_weights *w = &b->layers[layer];
 	enum status status;
-	if ((status = packed_create(c->hidden_size, b->query, &w->q, error)) ||
-	    (status = packed_create(c->hidden_size, 2 * b->kv, &w->kv, error)) ||
-	    (status = packed_create(b->query, c->hidden_size, &w->o, error)) ||
-	    (status = packed_create(c->hidden_size, 2 * c->intermediate_size, &w->gate_up, error)) ||
-	    (status = packed_create(c->intermediate_size, c->hidden_size, &w->down, error)))
+	enum arithmetic arithmetic = b->product.arithmetic;
+	if ((status = packed_create(arithmetic, c->hidden_size, b->query, &w->q, error)) ||
+	    (status = packed_create(arithmetic, c->hidden_size, 2 * b->kv, &w->kv, error)) ||
+	    (status = packed_create(arithmetic, b->query, c->hidden_size, &w->o, error)) ||
+	    (status = packed_create(arithmetic, c->hidden_size, 2 * c->intermediate_size, &w->gate_up,
+				    error)) ||
+	    (status = packed_create(arithmetic, c->intermediate_size, c->hidden_size, &w->down, error)))
 		return status;
 	w->attention_norm = mem_alloc_array(c->hidden_size, sizeof(float));
 	w->mlp_norm = mem_alloc_array(c->hidden_size, sizeof(float));
@@ -160,11 +165,17 @@ static void load_layer(void *context, uint32_t layer, uint32_t thread)
 	pack_matrix(loading, layer, thread, MODEL_DOWN, c->hidden_size, 0, &w->down);
 }
 
-static enum status load_weights(struct backend *b, struct error *error)
+/* The most inputs that any product has. */
+static uint32_t widest_input(const struct backend *b)
 {
 	const struct model_config *c = &b->model.config;
 	uint32_t widest = c->hidden_size > c->intermediate_size ? c->hidden_size : c->intermediate_size;
-	widest = widest > b->query ? widest : b->query;
+	return widest > b->query ? widest : b->query;
+}
+
+static enum status load_weights(struct backend *b, struct error *error)
+{
+	uint32_t widest = widest_input(b);
 	uint32_t threads = b->options.threads;
 	enum status status = STATUS_OK;
 	struct loading loading = {.b = b};
@@ -243,24 +254,59 @@ static bool create_buffers(struct backend *b)
 		if (!buffers->normed || !buffers->wide || !buffers->mixed || !buffers->out ||
 		    !buffers->attention)
 			return false;
+		if (b->product.arithmetic != ARITHMETIC_BF16)
+			continue;
+		size_t halves = packed_scratch_halves(TILE_HEIGHT, widest_input(b));
+		buffers->rounded = (uint16_t *)floats(1, halves / 2);
+		if (!buffers->rounded)
+			return false;
 	}
 	return true;
+}
+
+/* bf16 products where the CPU has them and they pass their check; else fp32 products, with weights in bf16
+ * only if bf16 was asked for, since they save memory and not time. */
+static struct product choose_arithmetic(const char *precision, uint32_t threads, char *description, size_t bytes)
+{
+	const char *reason, *reason_bf16 = "as asked for", *what = "fp32";
+	const struct bf16_product *pairs = NULL;
+	struct product product = {ARITHMETIC_FP32, kernels_best(&reason), NULL};
+	precision = precision ? precision : "auto";
+	if (strcmp(precision, "bf16-dot") == 0)
+		pairs = &bf16_dot_plain;
+	else if (strcmp(precision, "bf16-tile") == 0)
+		pairs = &bf16_tile_plain;
+	else if (strcmp(precision, "fp32") != 0)
+		pairs = bf16_best(&reason_bf16);
+	product.pairs = pairs;
+	if (pairs)
+		product.arithmetic = ARITHMETIC_BF16, what = "bf16";
+	else if (strcmp(precision, "bf16") == 0)
+		product.arithmetic = ARITHMETIC_BF16_WEIGHTS, what = "bf16 weights, fp32 sums";
+	snprintf(description, bytes, "cpu: %s, %s%s%s%s%s (%s%s%s), %u thread%s", what,
+		 pairs ? pairs->name : "", pairs ? " (" : "", pairs ? reason_bf16 : "", pairs ? "), " : "",
+		 product.kernels->name, reason, pairs ? "" : "; ", pairs ? "" : reason_bf16, threads,
+		 threads == 1 ? "" : "s");
+	return product;
+}
+
+void backend_cpu_explain(const char *precision, uint32_t threads, char *out, size_t bytes)
+{
+	choose_arithmetic(precision, threads, out, bytes);
 }
 
 static enum status cpu_create(const struct model_view *model, const struct backend_options *options,
 			      struct backend **out, struct error *error)
 {
 	const struct model_config *c = &model->config;
-	const char *reason;
-	if (options->precision && strcmp(options->precision, "bf16") == 0)
-		return error_set(error, STATUS_UNSUPPORTED,
-				 "scorer.precision bf16 is not supported by the cpu backend; use fp32");
 	struct backend *b = mem_alloc_zero(1, sizeof *b);
 	if (!b)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the cpu backend");
 	b->model = *model;
 	b->options = *options;
-	b->kernels = kernels_best(&reason);
+	b->product = choose_arithmetic(options->precision, options->threads, b->description,
+				       sizeof b->description);
+	b->kernels = b->product.kernels;
 	b->shape = (struct attention_shape){c->heads, c->kv_heads, c->head_size, pad_columns(c->head_size)};
 	b->query = c->heads * c->head_size;
 	b->kv = c->kv_heads * c->head_size;
@@ -275,8 +321,6 @@ static enum status cpu_create(const struct model_view *model, const struct backe
 	rope_tables(c, options->positions_max, b->cosines, b->sines);
 	if ((status = load_weights(b, error)))
 		goto cleanup;
-	snprintf(b->description, sizeof b->description, "cpu: fp32, %s (%s), %u thread%s", b->kernels->name,
-		 reason, options->threads, options->threads == 1 ? "" : "s");
 	*out = b;
 	return STATUS_OK;
 cleanup:
@@ -353,7 +397,8 @@ static void keys_values_tile(void *context, uint32_t index, uint32_t thread)
 		b->kernels->rms_norm(width, b->hidden + (size_t)row * width, w->attention_norm,
 				     b->model.config.rms_norm_eps,
 				     buffers->normed + (size_t)(row - begin) * padded);
-	packed_multiply(&w->kv, b->kernels, end - begin, buffers->normed, padded, buffers->wide, b->wide);
+	packed_multiply(&w->kv, &b->product, end - begin, buffers->normed, padded, buffers->wide, b->wide,
+			buffers->rounded);
 	add_bias(end - begin, 2 * b->kv, w->kv_bias, buffers->wide, b->wide);
 	for (uint32_t row = begin; row < end; row++) {
 		const struct batch_segment *segment = &batch->segments[batch->row_segment[row]];
@@ -401,24 +446,27 @@ static void finish_tile(void *context, uint32_t index, uint32_t thread)
 	uint32_t count = b->count - begin < b->tile ? b->count - begin : b->tile;
 
 	norm_rows(b, rows, count, w->attention_norm, buffers->normed);
-	packed_multiply(&w->q, b->kernels, count, buffers->normed, padded, buffers->wide, b->wide);
+	packed_multiply(&w->q, &b->product, count, buffers->normed, padded, buffers->wide, b->wide,
+			buffers->rounded);
 	add_bias(count, b->query, w->q_bias, buffers->wide, b->wide);
 	for (uint32_t i = 0; i < count; i++)
 		rotate(b, c->heads, b->batch->positions[rows[i]], buffers->wide + (size_t)i * b->wide);
 	attention_rows(&b->shape, b->kernels, &b->instruction[b->layer], &b->store, b->batch, rows, count,
 		       buffers->wide, b->wide, buffers->mixed, pad_columns(b->query),
 		       b->options.positions_max, buffers->attention);
-	packed_multiply(&w->o, b->kernels, count, buffers->mixed, pad_columns(b->query), buffers->out,
-			padded);
+	packed_multiply(&w->o, &b->product, count, buffers->mixed, pad_columns(b->query), buffers->out, padded,
+			buffers->rounded);
 	add_residual(b, rows, count, buffers->out);
 
 	norm_rows(b, rows, count, w->mlp_norm, buffers->normed);
-	packed_multiply(&w->gate_up, b->kernels, count, buffers->normed, padded, buffers->wide, b->wide);
+	packed_multiply(&w->gate_up, &b->product, count, buffers->normed, padded, buffers->wide, b->wide,
+			buffers->rounded);
 	for (uint32_t i = 0; i < count; i++) {
 		float *gate = buffers->wide + (size_t)i * b->wide;
 		b->kernels->swiglu(c->intermediate_size, gate, gate + c->intermediate_size);
 	}
-	packed_multiply(&w->down, b->kernels, count, buffers->wide, b->wide, buffers->out, padded);
+	packed_multiply(&w->down, &b->product, count, buffers->wide, b->wide, buffers->out, padded,
+			buffers->rounded);
 	add_residual(b, rows, count, buffers->out);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "ops/cli/cli.h"
+#include "scorer/backend.h"
 #include "scorer/model.h"
 #include "scorer/safetensors.h"
 #include "scorer/tokenizer.h"
@@ -11,6 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static void print_config(const struct model_config *config, bool json)
 {
@@ -150,6 +152,10 @@ enum status inspect_model(const struct inspect_options *options, struct error *e
 	else if (!options->json)
 		printf("tokenizer: none that is supported (%s)\n", no_tokenizer.text);
 	printf(options->json ? ",\"hash\":\"%s\"" : "content hash %s\n", hash);
+	char backend[200];
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	backend_cpu_explain("auto", cores > 0 ? (uint32_t)cores : 1, backend, sizeof backend);
+	printf(options->json ? ",\"computed_by\":\"%s\"" : "computed here by %s\n", backend);
 	if (options->check)
 		fputs(options->json ? ",\"check\":\"ok\"" : "every weight can be read and is finite\n", stdout);
 	fputs(options->json ? "}\n" : "", stdout);

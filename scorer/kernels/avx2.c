@@ -12,9 +12,11 @@
 #define TARGET __attribute__((target("avx2,fma")))
 #define TARGET_INLINE static inline __attribute__((target("avx2,fma"), always_inline))
 
-/* rows is a constant at every call, so the arrays live in registers. */
-TARGET_INLINE void tile_rows(const size_t rows, size_t depth, const float *a, size_t a_stride,
-			     const float *b, size_t b_stride, float *c, size_t c_stride, bool accumulate)
+/* rows and bf16 are constants at every call, so the arrays live in registers. A line of bf16 weights is
+ * one load, a shift and a mask: nothing crosses lanes. */
+TARGET_INLINE void tile_rows(const size_t rows, const bool bf16, size_t depth, const float *a,
+			     size_t a_stride, const float *b, size_t b_stride, float *c, size_t c_stride,
+			     bool accumulate)
 {
 	__m256 low[6], high[6];
 #pragma GCC unroll 6
@@ -23,7 +25,14 @@ TARGET_INLINE void tile_rows(const size_t rows, size_t depth, const float *a, si
 		high[row] = accumulate ? _mm256_loadu_ps(c + row * c_stride + 8) : _mm256_setzero_ps();
 	}
 	for (size_t k = 0; k < depth; k++) {
-		__m256 b_low = _mm256_loadu_ps(b), b_high = _mm256_loadu_ps(b + 8);
+		__m256 b_low = _mm256_loadu_ps(b), b_high;
+		if (bf16) {
+			__m256i words = _mm256_castps_si256(b_low);
+			b_low = _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+			b_high = _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(-65536)));
+		} else {
+			b_high = _mm256_loadu_ps(b + 8);
+		}
 		b += b_stride;
 #pragma GCC unroll 6
 		for (size_t row = 0; row < rows; row++) {
@@ -39,20 +48,30 @@ TARGET_INLINE void tile_rows(const size_t rows, size_t depth, const float *a, si
 	}
 }
 
+#define TILE(bf16, b_stride)                                                                               \
+	for (; rows > 6; rows -= 6, a += 6 * a_stride, c += 6 * c_stride)                                  \
+		tile_rows(6, bf16, depth, a, a_stride, b, b_stride, c, c_stride, accumulate);              \
+	switch (rows) {                                                                                    \
+	case 6: tile_rows(6, bf16, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;       \
+	case 5: tile_rows(5, bf16, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;       \
+	case 4: tile_rows(4, bf16, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;       \
+	case 3: tile_rows(3, bf16, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;       \
+	case 2: tile_rows(2, bf16, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;       \
+	case 1: tile_rows(1, bf16, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;       \
+	default: break;                                                                                    \
+	}
+
 TARGET static void tile(size_t rows, size_t depth, const float *a, size_t a_stride, const float *b,
 			size_t b_stride, float *c, size_t c_stride, bool accumulate)
 {
-	for (; rows > 6; rows -= 6, a += 6 * a_stride, c += 6 * c_stride)
-		tile_rows(6, depth, a, a_stride, b, b_stride, c, c_stride, accumulate);
-	switch (rows) {
-	case 6: tile_rows(6, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;
-	case 5: tile_rows(5, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;
-	case 4: tile_rows(4, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;
-	case 3: tile_rows(3, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;
-	case 2: tile_rows(2, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;
-	case 1: tile_rows(1, depth, a, a_stride, b, b_stride, c, c_stride, accumulate); break;
-	default: break;
-	}
+	TILE(false, b_stride)
+}
+
+TARGET static void tile_bf16(size_t rows, size_t depth, const float *a, size_t a_stride,
+			     const uint32_t *words, float *c, size_t c_stride, bool accumulate)
+{
+	const float *b = (const float *)words;  /* loaded as vectors only */
+	TILE(true, TILE_COLUMNS / 2)
 }
 
 TARGET static void rms_norm(size_t count, const float *x, const float *weight, float epsilon, float *out)
@@ -140,6 +159,7 @@ const struct kernels kernels_avx2 = {
 	.name = "AVX2",
 	.need = "avx2, fma",
 	.tile = tile,
+	.tile_bf16 = tile_bf16,
 	.rms_norm = rms_norm,
 	.softmax = softmax,
 	.swiglu = swiglu,

@@ -25,7 +25,7 @@ size_t kernels_available(const struct kernels *out[3])
 enum { PROBE_DEPTH = 37, PROBE_ROW = 43 };
 
 struct probe {
-	float product[TILE_ROWS * TILE_COLUMNS];
+	float product[TILE_ROWS * TILE_COLUMNS], product_bf16[TILE_ROWS * TILE_COLUMNS];
 	float norm[PROBE_ROW], soft[PROBE_ROW], gate[PROBE_ROW], sum;
 };
 
@@ -48,6 +48,13 @@ static void probe(const struct kernels *kernels, struct probe *out)
 	kernels->tile(TILE_ROWS, PROBE_DEPTH, a, PROBE_DEPTH, b, TILE_COLUMNS, out->product, TILE_COLUMNS,
 		      false);
 	kernels->tile(7, PROBE_DEPTH, a, PROBE_DEPTH, b, TILE_COLUMNS, out->product, TILE_COLUMNS, true);
+	uint32_t words[PROBE_DEPTH * TILE_COLUMNS / 2];
+	memcpy(words, b, sizeof words);         /* halves of floats are bf16 numbers too */
+	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+		words[i] &= 0xbfffbfff;         /* none above 2, none that is no number */
+	kernels->tile_bf16(TILE_ROWS, PROBE_DEPTH, a, PROBE_DEPTH, words, out->product_bf16, TILE_COLUMNS,
+			   false);
+	kernels->tile_bf16(5, PROBE_DEPTH, a, PROBE_DEPTH, words, out->product_bf16, TILE_COLUMNS, true);
 	kernels->rms_norm(PROBE_ROW, row, a, 1e-5f, out->norm);
 	memcpy(out->soft, row, sizeof row);
 	out->sum = kernels->softmax(PROBE_ROW, 3.7f, out->soft);

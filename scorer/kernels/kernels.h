@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum { TILE_ROWS = 12, TILE_COLUMNS = 16 };
 
@@ -20,6 +21,11 @@ struct kernels {
 	 * in floats. c may not overlap a or b. */
 	void (*tile)(size_t rows, size_t depth, const float *a, size_t a_stride, const float *b,
 		     size_t b_stride, float *c, size_t c_stride, bool accumulate);
+
+	/* The same with weights in bf16, widened exactly: b[depth][8], each word a weight of column j below
+	 * and one of column j + 8 above. The bits are tile()'s with the widened weights. */
+	void (*tile_bf16)(size_t rows, size_t depth, const float *a, size_t a_stride, const uint32_t *b,
+			  float *c, size_t c_stride, bool accumulate);
 
 	/* out[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i] */
 	void (*rms_norm)(size_t count, const float *x, const float *weight, float epsilon, float *out);

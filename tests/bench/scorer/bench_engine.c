@@ -107,7 +107,8 @@ static double bench_products(const struct kernels *kernels)
 		random_fill(2, (size_t)rows * (size_t)inputs, 1, a);
 		struct packed packed;
 		struct error error = {0};
-		if (packed_create((uint32_t)inputs, (uint32_t)outputs, &packed, &error))
+		struct product product = {ARITHMETIC_FP32, kernels, NULL};
+		if (packed_create(ARITHMETIC_FP32, (uint32_t)inputs, (uint32_t)outputs, &packed, &error))
 			fail(error.text);
 		packed_put(&packed, 0, (uint32_t)outputs, w);
 		double theirs = onednn_gflops(rows, inputs, outputs, a, w, d);
@@ -115,8 +116,8 @@ static double bench_products(const struct kernels *kernels)
 		for (int round = 0; round < 6; round++) {
 			struct timer start = timer_start();
 			for (int i = 0; i < 10; i++)
-				packed_multiply(&packed, kernels, (uint32_t)rows, a, (size_t)inputs, c,
-						(size_t)outputs);
+				packed_multiply(&packed, &product, (uint32_t)rows, a, (size_t)inputs, c,
+						(size_t)outputs, NULL);
 			struct timer took = timer_stop(start);
 			if (round && took.cpu < best.cpu)
 				best = took;
