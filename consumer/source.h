@@ -42,6 +42,12 @@ struct source_batch {
 			   answered, if the last records came with `cut`, and settle; else abort */
 };
 
+/* What waits to be put in order, and what could not be. */
+struct source_stats {
+	uint64_t waiting_records, waiting_bytes;
+	uint64_t overfull;              /* records of one time beyond group_records_max: in arrival order */
+};
+
 struct source;
 struct source_class {
 	const char *name;               /* "file", "kafka" */
@@ -76,6 +82,7 @@ struct source_class {
 				 struct error *error);
 	/* Event time of the oldest impression delivered or waiting but not yet committed (INT64_MAX: none). */
 	int64_t (*oldest_unanswered_ms)(const struct source *source);
+	void (*get_stats)(const struct source *source, struct source_stats *out);
 	void (*destroy)(struct source *source);
 	/* delivery = at_least_once: commits what offsets says by itself, after the sink has settled. NULL:
 	 * nothing to commit (files). */

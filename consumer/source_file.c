@@ -306,6 +306,13 @@ static int64_t oldest_unanswered_ms(const struct source *source)
 	return file->ended ? INT64_MAX : file->first_impression_ms;
 }
 
+static void get_stats(const struct source *base, struct source_stats *out)
+{
+	const struct merge *merge = ((const struct source_file *)base)->merge;
+
+	*out = (struct source_stats){merge_records(merge), merge_bytes(merge), merge_overfull(merge)};
+}
+
 static const struct source_class file_class = {
 	.name = "file",
 	.join = join,
@@ -316,6 +323,7 @@ static const struct source_class file_class = {
 	.resume_from_committed = resume_from_committed,
 	.positions = positions,
 	.oldest_unanswered_ms = oldest_unanswered_ms,
+	.get_stats = get_stats,
 	.destroy = destroy,
 };
 

@@ -481,6 +481,13 @@ static int64_t kafka_oldest(const struct source *base)
 	return offsets_oldest_ms(((const struct source_kafka *)base)->offsets);
 }
 
+static void kafka_get_stats(const struct source *base, struct source_stats *out)
+{
+	const struct merge *merge = ((const struct source_kafka *)base)->merge;
+
+	*out = (struct source_stats){merge_records(merge), merge_bytes(merge), merge_overfull(merge)};
+}
+
 const struct source_class kafka_source_class = {
 	.name = "kafka",
 	.join = kafka_join,
@@ -493,6 +500,7 @@ const struct source_class kafka_source_class = {
 	.resume_from_committed = kafka_resume,
 	.positions = kafka_positions,
 	.oldest_unanswered_ms = kafka_oldest,
+	.get_stats = kafka_get_stats,
 	.destroy = kafka_source_destroy,
 	.commit = kafka_commit,
 };

@@ -68,7 +68,7 @@ finish() {
 
 if [ $setup = 1 ]; then
   heading "set-up"
-  if [ $quick = 1 ]; then ops/setup.sh --test; else ops/setup.sh --test; fi || { count "set-up" 1; finish; }
+  ops/setup.sh --test || { count "set-up" 1; finish; }
 fi
 
 build release || finish

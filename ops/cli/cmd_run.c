@@ -236,6 +236,7 @@ static enum status start_service(const struct run_options *run, const struct run
 		.to = run->to.where,
 		.state_folder = parts->state_folder[0] ? parts->state_folder : NULL,
 		.pipeline = pipeline,
+		.source = parts->source,
 		.sink = parts->sink,
 		.scorer = parts->scorer,
 		.batch_tokens_max = parts->scorer_options.batch_tokens_max,

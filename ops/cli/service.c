@@ -17,7 +17,7 @@
 
 enum { SERIES_MAX = 512, TICK_MS = 100 };
 
-enum origin { TOTALS, UPDATER, SCORER };
+enum origin { TOTALS, SOURCE, UPDATER, SCORER };
 enum kind { COUNTER, GAUGE, SECONDS };  /* SECONDS: nanoseconds that only grow */
 
 struct number {
@@ -30,6 +30,7 @@ struct number {
 #define TOTAL(field, name, help) {TOTALS, COUNTER, offsetof(struct pipeline_totals, field), name, NULL, NULL, help}
 #define RECORDS(field, type) {TOTALS, COUNTER, offsetof(struct pipeline_totals, field), \
 	"exitpoll_events_total", "type", type, "Events taken, by record type."}
+#define ORDER(kind, field, name, help) {SOURCE, kind, offsetof(struct source_stats, field), name, NULL, NULL, help}
 #define GRAPH(kind, field, name, help) {UPDATER, kind, offsetof(struct updater_stats, field), name, NULL, NULL, help}
 #define EVENTS(field, what) {UPDATER, COUNTER, offsetof(struct updater_stats, field), \
 	"exitpoll_graph_events_total", "outcome", what, "Graph events: all, and those with a remark."}
@@ -47,8 +48,15 @@ static const struct number numbers[] = {
 	TOTAL(dead_letters, "exitpoll_dead_letters_total", "Records that could not be processed."),
 	TOTAL(late, "exitpoll_late_total", "Records that came after their place in the order."),
 	TOTAL(retries, "exitpoll_retries_total", "Transactions that did not commit and were done again."),
+	{TOTALS, SECONDS, offsetof(struct pipeline_totals, queue_ns), "exitpoll_queue_seconds_total", NULL, NULL,
+	 "Time that requests waited between their record's arrival and the scorer, summed up."},
 	TOTAL(rewinds, "exitpoll_rewinds_total", "Returns to a snapshot after a rebalance."),
 	TOTAL(snapshots, "exitpoll_snapshots_total", "Snapshots written."),
+
+	ORDER(GAUGE, waiting_records, "exitpoll_source_waiting_records", "Records waiting to be put in order."),
+	ORDER(GAUGE, waiting_bytes, "exitpoll_source_waiting_bytes", "Their bytes (source.buffer_bytes_max)."),
+	ORDER(COUNTER, overfull, "exitpoll_source_overfull_total",
+	      "Records of one time beyond source.group_records_max, taken in arrival order."),
 
 	GRAPH(GAUGE, users, "exitpoll_graph_users", "Users in the graph."),
 	GRAPH(GAUGE, items, "exitpoll_graph_items", "Items in the graph."),
@@ -95,14 +103,17 @@ struct service {
 	struct follower exits[SCORER_LAYERS_MAX + 1];   /* made when first needed */
 	struct follower commits, layer_tokens_run, layer_tokens_saved;
 	struct gauge *ready, *graph_version, *graph_memory, *batch_fill, *commit_seconds;
+	struct gauge *tokens_per_second, *flop_utilisation;
+	struct scorer_stats seen;       /* of the last tick in which the model ran */
 };
 
 /* ---- series ---- */
 
 static bool wanted(const struct service *service, enum origin origin)
 {
-	return origin == TOTALS || (origin == UPDATER ? service->options.stage != STAGE_SCORER :
-						        service->options.scorer != NULL);
+	if (origin == UPDATER)
+		return service->options.stage != STAGE_SCORER;
+	return origin != SCORER || service->options.scorer;
 }
 
 static void make_numbers(struct service *service)
@@ -148,6 +159,14 @@ static void make_series(struct service *service)
 	service->batch_fill = metrics_gauge(metrics, "exitpoll_scorer_batch_fill_ratio",
 					    "Tokens of the average micro-batch, of scorer.batch_tokens_max.", NULL,
 					    NULL);
+	service->tokens_per_second =
+		metrics_gauge(metrics, "exitpoll_scorer_tokens_per_second",
+			      "Prompt tokens per second of the model's time, of late; shared prefixes count once.",
+			      NULL, NULL);
+	service->flop_utilisation =
+		metrics_gauge(metrics, "exitpoll_model_flop_utilisation_ratio",
+			      "Operations of the layers that ran (attention left out) per second of the model's "
+			      "time, of what the backend's largest product did at start.", NULL, NULL);
 	service->layer_tokens_run.counter = metrics_counter(metrics, "exitpoll_layer_tokens_total",
 							    "Layers times tokens: run, and saved by exits.",
 							    "state", "run");
@@ -202,6 +221,20 @@ static void follow_exits(struct service *service, const struct scorer_stats *sta
 	}
 }
 
+/* What the model did between two looks at it, if it did anything. */
+static void rate_scorer(struct service *service, const struct scorer_stats *stats)
+{
+	const struct scorer_stats *seen = &service->seen;
+	if (stats->forward_ns <= seen->forward_ns)
+		return;
+	double seconds = 1e-9 * (double)(stats->forward_ns - seen->forward_ns);
+	double flops = (double)(stats->layer_tokens_run - seen->layer_tokens_run) * stats->layer_token_flops;
+	gauge_set(service->tokens_per_second, (double)(stats->prompt_tokens - seen->prompt_tokens) / seconds);
+	if (stats->product_flops > 0)
+		gauge_set(service->flop_utilisation, flops / seconds / stats->product_flops);
+	service->seen = *stats;
+}
+
 static void copy_scorer(struct service *service)
 {
 	struct scorer_stats stats;
@@ -210,6 +243,7 @@ static void copy_scorer(struct service *service)
 	scorer_get_stats(service->options.scorer, &stats);
 	follow_all(service, SCORER, &stats);
 	follow_exits(service, &stats);
+	rate_scorer(service, &stats);
 	follow(&service->layer_tokens_run, stats.layer_tokens_run);
 	follow(&service->layer_tokens_saved, stats.layer_tokens_full > stats.layer_tokens_run ?
 					     stats.layer_tokens_full - stats.layer_tokens_run : 0);
@@ -230,6 +264,7 @@ static void copy_updater(struct service *service, const struct updater *updater)
 void service_tick(struct service *service, const struct pipeline_totals *totals)
 {
 	const struct service_options *options;
+	struct source_stats source;
 	int64_t now = clock_steady_ns();
 
 	if (!service || now - service->ticked_ns < TICK_MS * INT64_C(1000000))
@@ -237,6 +272,8 @@ void service_tick(struct service *service, const struct pipeline_totals *totals)
 	options = &service->options;
 	service->ticked_ns = now;
 	follow_all(service, TOTALS, totals);
+	options->source->class->get_stats(options->source, &source);
+	follow_all(service, SOURCE, &source);
 	for (int status = 0; status < PREDICTION_STATUSES; status++)
 		follow(&service->by_status[status], totals->by_status[status]);
 	follow(&service->commits, options->sink->class->commits(options->sink));

@@ -19,6 +19,7 @@ struct service_options {
 	const char *from, *to;          /* as on the command line, for the status page */
 	const char *state_folder;       /* NULL: none */
 	const struct pipeline *pipeline;
+	const struct source *source;
 	const struct sink *sink;
 	const struct scorer *scorer;    /* NULL: none */
 	size_t batch_tokens_max;        /* of the scorer, for the fill of its batches */

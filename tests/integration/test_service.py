@@ -97,6 +97,8 @@ def test_metrics_and_readiness_follow_the_stream_and_the_broker():
         after = metrics(port)
         candidates = sum(len(row["candidates"]) for row in live_impressions(50, 0))
         check(after['exitpoll_events_total{type="impression"}'] == 50, "impressions are miscounted")
+        check(after["exitpoll_source_overfull_total"] == 0, "no time has 65,536 records")
+        check("exitpoll_source_waiting_bytes" in after, "what waits is not shown")
         check(after["exitpoll_enrichments_total"] == 50, "enrichments are miscounted")
         check(after["exitpoll_enrich_seconds_total"] > 0, "enrichment took no time")
         check(after["exitpoll_last_commit_seconds"] > 0, "the commit took no time")
