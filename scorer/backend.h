@@ -73,7 +73,19 @@ struct backend_table {
 
 	/* Tests and the logit lens: copies one hidden row [C] out. */
 	void (*hidden)(struct backend *backend, uint32_t row, float *out);
+
+	/* Floating-point operations a second of its own largest product on all threads, measured once at
+	 * creation: what utilisation is counted against. NULL: not known. */
+	double (*product_flops)(const struct backend *backend);
 };
+
+/* Operations of one token in one layer: the matrix products, two a weight. Attention is left out. */
+static inline double backend_layer_flops(const struct model_config *config)
+{
+	double width = config->hidden_size, query = (double)config->heads * config->head_size;
+	double kv = (double)config->kv_heads * config->head_size;
+	return 2 * width * (2 * query + 2 * kv + 3.0 * config->intermediate_size);
+}
 
 extern const struct backend_table backend_reference;
 extern const struct backend_table backend_cpu;

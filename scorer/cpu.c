@@ -48,6 +48,7 @@ struct backend {
 	float *cosines, *sines;                 /* [positions_max, H / 2] */
 	struct thread_buffers *threads;         /* [threads] */
 	char description[200];
+	double product_flops;
 	/* the pass at hand */
 	uint32_t layer, tile;
 	const struct batch *batch;
@@ -264,6 +265,37 @@ static bool create_buffers(struct backend *b)
 	return true;
 }
 
+/* ---- creation ---- */
+
+static void multiply_once(void *context, uint32_t index, uint32_t thread)
+{
+	struct backend *b = context;
+	const struct thread_buffers *buffers = &b->threads[thread];
+	(void)index;
+	packed_multiply(&b->layers[0].q, &b->product, TILE_HEIGHT, buffers->normed,
+			pad_columns(b->model.config.hidden_size), buffers->wide, b->wide, buffers->rounded);
+}
+
+/* The query product of a full tile on every thread; the best of a few, the first warms up. */
+static void measure_product(struct backend *b)
+{
+	enum { ROUNDS = 5 };
+	int64_t best_ns = INT64_MAX;
+	for (int round = 0; round < ROUNDS; round++) {
+		int64_t begin_ns = clock_steady_ns();
+		pool_run(b->pool, b->options.threads, multiply_once, b);
+		int64_t took_ns = clock_steady_ns() - begin_ns;
+		best_ns = took_ns < best_ns ? took_ns : best_ns;
+	}
+	double operations = 2.0 * TILE_HEIGHT * b->model.config.hidden_size * b->query * b->options.threads;
+	b->product_flops = operations / (1e-9 * (double)(best_ns > 0 ? best_ns : 1));
+}
+
+static double product_flops(const struct backend *b)
+{
+	return b->product_flops;
+}
+
 /* bf16 products where the CPU has them and they pass their check; else fp32 products, with weights in bf16
  * only if bf16 was asked for, since they save memory and not time. */
 static struct product choose_arithmetic(const char *precision, uint32_t threads, char *description, size_t bytes)
@@ -321,6 +353,7 @@ static enum status cpu_create(const struct model_view *model, const struct backe
 	rope_tables(c, options->positions_max, b->cosines, b->sines);
 	if ((status = load_weights(b, error)))
 		goto cleanup;
+	measure_product(b);
 	*out = b;
 	return STATUS_OK;
 cleanup:
@@ -517,4 +550,5 @@ const struct backend_table backend_cpu = {
 	.gather = gather,
 	.keep_instruction = keep_instruction,
 	.hidden = copy_hidden,
+	.product_flops = product_flops,
 };

@@ -329,5 +329,8 @@ void engine_add_stats(const struct engine *e, struct scorer_stats *out)
 	out->layer_tokens_full = forward.layer_tokens_full;
 	for (int layer = 0; layer <= SCORER_LAYERS_MAX; layer++)
 		out->exits_at[layer] = forward.exits_at[layer];
+	out->layer_token_flops = backend_layer_flops(model_get_config(e->bundle->model));
+	if (e->table->product_flops)
+		out->product_flops = e->table->product_flops(e->backend);
 	prompt_counts(e->prompt, &out->token_cache_hits, &out->token_cache_misses);
 }

@@ -50,6 +50,8 @@ struct scorer_stats {
 	uint64_t exits_at[SCORER_LAYERS_MAX + 1];
 	uint64_t token_cache_hits, token_cache_misses;
 	uint64_t prompt_ns, forward_ns;
+	double layer_token_flops;       /* operations of one layer for one token, attention left out */
+	double product_flops;           /* a second, of the backend's own product; 0: not known */
 };
 void scorer_get_stats(const struct scorer *scorer, struct scorer_stats *out);
 

@@ -49,7 +49,7 @@ struct pipeline {
 	uint64_t events_since_snapshot;
 	bool at_cut;
 	bool unanswered;                /* told to stop, it left records of the last batch without an answer */
-	int64_t started_ns;
+	int64_t started_ns, polled_ns;          /* the first poll, the newest */
 	struct trouble trouble;
 	int64_t rate_logged_ns;
 	uint64_t rate_records, rate_predictions;
@@ -177,6 +177,7 @@ static enum status score_chunk(struct pipeline *pipeline, struct error *error)
 	if (status != STATUS_OK)
 		return status;
 	int64_t began_ns = clock_steady_ns();
+	pipeline->totals.queue_ns += (uint64_t)(began_ns - pipeline->polled_ns) * count;
 	status = scorer_score(pipeline->options.scorer, pipeline->request_pointers, count,
 			      pipeline->work_arena, pipeline->predictions, error);
 	if (status == STATUS_INTERRUPTED) {
@@ -501,6 +502,7 @@ static enum status step(struct pipeline *pipeline, bool *end, struct error *erro
 		return let_go(pipeline, error);
 	if (batch.count) {
 		pipeline->at_cut = false;
+		pipeline->polled_ns = clock_steady_ns();
 		status = process_batch(pipeline, &batch, error);
 	} else if (batch.idle && waits_for_flush(pipeline))
 		status = updater_flush(pipeline->updater, error);

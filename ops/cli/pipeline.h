@@ -21,6 +21,7 @@ struct pipeline_totals {
 	uint64_t dead_letters, late, unknown_users, truncated;
 	uint64_t commits, retries, rewinds, snapshots;
 	uint64_t by_status[PREDICTION_STATUSES];
+	uint64_t queue_ns;                      /* summed over requests: from the poll to the scorer */
 	double seconds;                         /* from the first poll to the end */
 	double first_prediction_seconds;        /* from the first poll; < 0: none */
 };

@@ -102,6 +102,8 @@ def test_metrics_and_readiness_follow_the_stream_and_the_broker():
         check(after["exitpoll_enrichments_total"] == 50, "enrichments are miscounted")
         check(after["exitpoll_enrich_seconds_total"] > 0, "enrichment took no time")
         check(after["exitpoll_last_commit_seconds"] > 0, "the commit took no time")
+        check(0 < after["exitpoll_queue_seconds_total"] < 50 * 60, "requests waited for no time, or too long")
+        check("exitpoll_model_flop_utilisation_ratio" in after, "the use of the processor is not shown")
         check(after["exitpoll_candidates_total"] <= candidates, "more candidates than there were")
         check(after["exitpoll_candidates_total"] > 0, "no candidates")
         falling = [name for name in before if name.endswith("_total") and after[name] < before[name]]

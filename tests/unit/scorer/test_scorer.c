@@ -198,6 +198,11 @@ START_TEST(odd_requests_have_answers)
 		exits += stats.exits_at[layer];
 	ck_assert_uint_eq(exits, stats.candidates);
 	ck_assert_uint_lt(stats.layer_tokens_run, stats.layer_tokens_full);
+	ck_assert_double_gt(stats.product_flops, 1e6);
+	ck_assert_double_gt(stats.layer_token_flops, 0);
+	/* Nothing computes at more than thrice what it was measured at. */
+	ck_assert_double_lt((double)stats.layer_tokens_run * stats.layer_token_flops * 1e9 /
+			    (double)stats.forward_ns, 3 * stats.product_flops);
 	free(big);
 	scorer_destroy(scorer);
 }
