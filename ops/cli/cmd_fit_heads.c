@@ -45,7 +45,7 @@ static const struct argp_option options[] = {
 	{"objective", KEY_OBJECTIVE, "WHICH", 0,
 	 "logistic, softmax (among an impression's candidates), auto (default: what the early-stopping part likes)", 1},
 	{"hidden-samples", KEY_HIDDEN_SAMPLES, "N", 0,
-	 "hidden states for N training impressions and N/4 of each other part (default: for all); the statistics' "
+	 "hidden states for N training impressions and N/2 of each other part (default: for all); the statistics' "
 	 "own model learns from all", 1},
 	{"choose", KEY_CHOOSE, "HOW", 0, "which N: newest (default) or random, drawn by --seed", 1},
 	{"eta", KEY_ETA, "X", 0, "step of layer 0, in units of the safe one, up to 1 (default 1)", 1},

@@ -8,7 +8,6 @@
 #include "scorer/train/calibration.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 void fit_options_defaults(struct fit_options *options)
 {
@@ -137,35 +136,6 @@ static void suggest(struct fit_result *result)
 
 /* ---- thresholds ---- */
 
-static int by_hash(const void *left, const void *right)
-{
-	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-	return (a > b) - (a < b);
-}
-
-/* Impressions of the threshold part whose users are in no earlier one, into out. */
-static enum status unseen(const struct fit *fit, uint32_t *out, size_t *count, struct error *error)
-{
-	const struct dataset *data = &fit->input->data;
-	const struct dataset_list part = fit->hidden[PART_THRESHOLDS];
-	size_t seen = 0;
-	uint64_t *users = mem_alloc_array(data->impressions, sizeof *users);
-	if (!users)
-		return error_set(error, STATUS_NO_MEMORY, "no memory for %zu users", data->impressions);
-	for (size_t i = 0; i < data->impressions; i++)
-		if (data->part[i] < PART_THRESHOLDS)
-			users[seen++] = data->user[i];
-	qsort(users, seen, sizeof *users, by_hash);
-	*count = 0;
-	for (size_t k = 0; k < part.count; k++) {
-		uint64_t user = data->user[part.impressions[k]];
-		if (!seen || !bsearch(&user, users, seen, sizeof *users, by_hash))
-			out[(*count)++] = part.impressions[k];
-	}
-	mem_free(users);
-	return STATUS_OK;
-}
-
 static enum status look_at_test(struct fit *fit, const struct departures *departures, struct error *error)
 {
 	const struct dataset *data = &fit->input->data;
@@ -211,9 +181,7 @@ static enum status choose_threshold(struct fit *fit, struct error *error)
 	uint32_t instruction = hidden_states_instruction(fit->states);
 	double platt[2 * EXIT_LAYERS_MAX];
 	uint32_t *prefix = mem_alloc_array(data->impressions, sizeof *prefix);
-	uint32_t *list = mem_alloc_array(data->impressions, sizeof *list);
-	size_t count = 0;
-	enum status status = prefix && list ? STATUS_OK :
+	enum status status = prefix ? STATUS_OK :
 		error_set(error, STATUS_NO_MEMORY, "no memory for %zu impressions", data->impressions);
 	if (status)
 		goto cleanup;
@@ -228,16 +196,11 @@ static enum status choose_threshold(struct fit *fit, struct error *error)
 		.model_layers = model_get_config(input->bundle->model)->layers, .z = fit->z, .platt = platt,
 		.prefix_tokens = prefix, .suffix_tokens = input->suffix_tokens,
 	};
-	struct dataset_list test = fit->hidden[PART_THRESHOLDS];
-	if ((status = unseen(fit, list, &count, error)))
-		goto cleanup;
-	result->unseen = count;
-	if (!fit->options->any_user)
-		test = (struct dataset_list){list, count};
 	fit_say(fit, "testing thresholds", 0, 0);
 	struct threshold_options options = fit->options->thresholds;
 	options.seed = fit->options->seed;
-	if ((status = thresholds_choose(&departures, fit->hidden[PART_CALIBRATION], test, &options,
+	if ((status = thresholds_choose(&departures, fit->hidden[PART_CALIBRATION],
+					fit->hidden[PART_THRESHOLDS], &options,
 					&result->choice, error)))
 		goto cleanup;
 	memcpy(result->choice.policy.layers, fit->options->layers,
@@ -247,7 +210,6 @@ static enum status choose_threshold(struct fit *fit, struct error *error)
 	status = look_at_test(fit, &departures, error);
 cleanup:
 	mem_free(prefix);
-	mem_free(list);
 	return status;
 }
 

@@ -25,7 +25,7 @@ struct fit_options {
 	bool statistics;                /* heads read statistics too; else the paper's heads */
 	uint32_t layers[EXIT_LAYERS_MAX], exits;
 	enum fit_objective objective;   /* auto: softmax too where labels compare, the better one wins */
-	size_t hidden_samples;          /* impressions of the training part with hidden states; a quarter as many
+	size_t hidden_samples;          /* impressions of the training part with hidden states; half as many
 					   of each other part; 0: all */
 	bool newest;                    /* of each part, else drawn by seed */
 	bool any_user;                  /* thresholds are tested on users seen before, too */
@@ -70,7 +70,7 @@ struct fit_result {
 	struct exit_heads heads;        /* its arrays belong to the result */
 	enum objective objective;
 	size_t impressions[PARTS], with_hidden[PARTS];
-	size_t unseen;                  /* threshold impressions of users not seen before, with hidden states */
+	size_t unseen;                  /* impressions of the threshold part whose users no earlier part has */
 	bool has_statistics;            /* the samples have features */
 	size_t statistics_units;        /* of the best: 0 where logistic regression won */
 	struct statistics_result statistics_training;

@@ -258,7 +258,7 @@ void fit_report_print(const struct fit_options *options, const struct dataset *d
 	for (int part = 0; part < PARTS; part++)
 		fprintf(out, "%s %s %zu (%zu)", part ? "," : "", parts[part], result->impressions[part],
 			result->with_hidden[part]);
-	fprintf(out, ".\n");
+	fprintf(out, "; %zu of the threshold part's are of users that no earlier part has.\n", result->unseen);
 	scores(&page);
 	heads(&page);
 	reliability(&page);

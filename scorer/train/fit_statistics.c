@@ -32,6 +32,32 @@ static int ascending(const void *left, const void *right)
 	return (a > b) - (a < b);
 }
 
+static int by_hash(const void *left, const void *right)
+{
+	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+	return (a > b) - (a < b);
+}
+
+/* Impressions of the threshold part whose users are in no earlier part, into out. */
+static enum status keep_unseen(const struct dataset *data, struct dataset_list part, uint32_t *out,
+			       size_t *count, struct error *error)
+{
+	size_t seen = 0;
+	uint64_t *users = mem_alloc_array(data->impressions, sizeof *users);
+	if (!users)
+		return error_set(error, STATUS_NO_MEMORY, "no memory for %zu users", data->impressions);
+	for (size_t i = 0; i < data->impressions; i++)
+		if (data->part[i] < PART_THRESHOLDS)
+			users[seen++] = data->user[i];
+	qsort(users, seen, sizeof *users, by_hash);
+	*count = 0;
+	for (size_t k = 0; k < part.count; k++)
+		if (!bsearch(&data->user[part.impressions[k]], users, seen, sizeof *users, by_hash))
+			out[(*count)++] = part.impressions[k];
+	mem_free(users);
+	return STATUS_OK;
+}
+
 /* The part's newest `wanted`, or as many drawn by seed, into out. */
 static size_t choose_hidden(const struct fit_options *options, struct dataset_list part, size_t wanted,
 			    uint64_t seed, uint32_t *out)
@@ -55,12 +81,12 @@ enum status fit_choose(struct fit *fit, struct error *error)
 	static const char *const names[PARTS] = {"training", "early-stopping", "calibration", "threshold", "test"};
 	const struct dataset *data = &fit->input->data;
 	const struct fit_options *options = fit->options;
-	fit->order = mem_alloc_array(data->impressions, 3 * sizeof *fit->order);
+	fit->order = mem_alloc_array(data->impressions, 4 * sizeof *fit->order);
 	fit->hidden_place = mem_alloc_array(data->impressions, sizeof *fit->hidden_place);
 	if (!fit->order || !fit->hidden_place)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for %zu impressions", data->impressions);
 	uint32_t *at = fit->order, *hidden = fit->order + data->impressions;
-	uint32_t *together = hidden + data->impressions;
+	uint32_t *together = hidden + data->impressions, *unseen = together + data->impressions;
 	size_t all = 0;
 	for (int part = 0; part < PARTS; part++) {
 		fit->part[part].impressions = at;
@@ -74,9 +100,17 @@ enum status fit_choose(struct fit *fit, struct error *error)
 					 "(see `exitpoll samples --help`, split)", names[part]);
 		size_t wanted = options->hidden_samples;
 		if (wanted && part != PART_TRAIN)
-			wanted = (wanted + 3) / 4;
+			wanted = (wanted + 1) / 2;
+		struct dataset_list from = fit->part[part];
+		if (part == PART_THRESHOLDS) {
+			enum status status = keep_unseen(data, from, unseen, &fit->result->unseen, error);
+			if (status)
+				return status;
+			if (!options->any_user)
+				from = (struct dataset_list){unseen, fit->result->unseen};
+		}
 		fit->hidden[part].impressions = hidden;
-		fit->hidden[part].count = choose_hidden(options, fit->part[part], wanted,
+		fit->hidden[part].count = choose_hidden(options, from, wanted,
 							options->seed + (uint64_t)part, hidden);
 		for (size_t k = 0; k < fit->hidden[part].count; k++)
 			together[all++] = hidden[k];

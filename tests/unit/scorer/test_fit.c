@@ -375,7 +375,7 @@ START_TEST(an_interrupted_run_goes_on)
 	options.hidden_samples = 64;
 	result = fit(&options);
 	ck_assert_uint_eq(result->with_hidden[PART_TRAIN], 64);
-	ck_assert_uint_eq(result->with_hidden[PART_TEST], 16);
+	ck_assert_uint_eq(result->with_hidden[PART_TEST], 32);
 	fit_result_destroy(result);
 	input.cache_bytes_max = 1000;
 	ck_assert_int_eq(fit_run(&options, &input, &result, &error), STATUS_LIMIT);
