@@ -86,17 +86,19 @@ static enum status put_json(const char *folder, const char *name, json_t *root, 
 
 static enum status put_report(const struct fit_bundle *parts, struct error *error)
 {
-	char *text = NULL;
-	size_t size = 0;
-	FILE *memory = open_memstream(&text, &size);
-	if (!memory)
-		return error_set(error, STATUS_NO_MEMORY, "no memory to write the report");
-	fit_report_print(parts->options, parts->data, parts->result, true, memory);
-	fclose(memory);
-	enum status status = heads_file_put(parts->out, "report.md", text, size, error);
-	/* open_memstream's text is the C library's. */
-	(free)(text);
-	return status ? status : put_json(parts->out, "report.json", parts->report, error);
+	char path[PATH_BYTES], part[PATH_BYTES];
+	snprintf(path, sizeof path, "%s/report.md", parts->out);
+	snprintf(part, sizeof part, "%s/report.md.part", parts->out);
+	FILE *file = fopen(part, "w");
+	if (!file)
+		return error_set(error, STATUS_CANNOT_CREATE, "%s: %s", part, strerror(errno));
+	fit_report_print(parts->options, parts->data, parts->result, true, file);
+	bool good = !ferror(file);
+	if (fclose(file) != 0 || !good || rename(part, path) != 0) {
+		unlink(part);
+		return error_set(error, STATUS_IO, "%s: %s", path, strerror(errno));
+	}
+	return put_json(parts->out, "report.json", parts->report, error);
 }
 
 enum status fit_bundle_write(const struct fit_bundle *parts, struct error *error)
