@@ -226,13 +226,12 @@ struct tokenizer_scratch *tokenizer_scratch_create(const struct tokenizer *token
 
 	if (!scratch)
 		return NULL;
-	if (tokenizer->face != FACE_SENTENCEPIECE) {
-		scratch->bpe = bpe_scratch_create();
+	scratch->bpe = bpe_scratch_create();
+	if (tokenizer->face != FACE_SENTENCEPIECE)
 		scratch->block = pretokenizer_block_create();
-		if (!scratch->bpe || !scratch->block) {
-			tokenizer_scratch_destroy(scratch);
-			return NULL;
-		}
+	if (!scratch->bpe || (tokenizer->face != FACE_SENTENCEPIECE && !scratch->block)) {
+		tokenizer_scratch_destroy(scratch);
+		return NULL;
 	}
 	return scratch;
 }
@@ -466,9 +465,9 @@ static enum status encode_plain(struct encoding *encoding, struct text_view text
 		return STATUS_OK;
 	switch (tokenizer->face) {
 	case FACE_SENTENCEPIECE:
-		return sentencepiece_encode(tokenizer->sentencepiece, text.bytes, text.size, prefix,
-					    encoding->ids,
-					    encoding->ids_max, &encoding->count, encoding->error);
+		return tokenizer_encode_sentencepiece(tokenizer, encoding->scratch->bpe, text, prefix,
+						      encoding->ids, encoding->ids_max, &encoding->count,
+						      encoding->error);
 	case FACE_CHARACTER_BPE:
 		status = to_pieces(encoding, prefix, &text);
 		if (status != STATUS_OK)

@@ -371,6 +371,73 @@ static size_t split_characters(const struct bpe *bpe, struct text_view text, int
 	return count;
 }
 
+/* ---- words ---- */
+
+/* "▁", which SentencePiece writes for a space. */
+static bool is_word_mark(struct text_view text, size_t at)
+{
+	return text.size - at >= 3 && memcmp(text.bytes + at, "\xE2\x96\x81", 3) == 0;
+}
+
+/* Behind the marks at `begin` and all that is no mark. */
+static size_t word_end(struct text_view text, size_t begin)
+{
+	size_t at = begin;
+
+	while (at < text.size && is_word_mark(text, at))
+		at += 3;
+	while (at < text.size && !is_word_mark(text, at))
+		at++;
+	return at;
+}
+
+bool bpe_spans_words(struct text_view piece)
+{
+	return word_end(piece, 0) < piece.size;
+}
+
+void bpe_find_words(struct bpe *bpe)
+{
+	bpe->words_apart = !bpe->byte_level &&
+			   vocabulary_find(&bpe->vocabulary, TEXT_LITERAL("\xE2\x96\x81")) >= 0;
+	for (uint32_t i = 0; bpe->words_apart && i <= bpe->merge_mask; i++)
+		if (bpe->merges[i].pair != NO_PAIR)
+			bpe->words_apart =
+			    !bpe_spans_words(bpe->vocabulary.pieces[bpe->merges[i].merged]);
+}
+
+static struct cached_word *cache_place(const struct bpe_scratch *scratch, struct text_view word)
+{
+	if (word.size == 0 || word.size > CACHE_KEY_BYTES)
+		return NULL;
+	return &scratch->cache[XXH3_64bits(word.bytes, word.size) % CACHE_WORDS];
+}
+
+bool bpe_cache_find(const struct bpe_scratch *scratch, struct text_view word, int32_t *ids, size_t ids_max,
+		    size_t *count)
+{
+	const struct cached_word *cached = cache_place(scratch, word);
+
+	if (!cached || cached->key_size != word.size || memcmp(cached->key, word.bytes, word.size) != 0 ||
+	    cached->id_count > ids_max - *count)
+		return false;
+	memcpy(ids + *count, cached->ids, cached->id_count * sizeof(*ids));
+	*count += cached->id_count;
+	return true;
+}
+
+void bpe_cache_put(struct bpe_scratch *scratch, struct text_view word, const int32_t *ids, size_t count)
+{
+	struct cached_word *cached = cache_place(scratch, word);
+
+	if (!cached || count > CACHE_IDS)
+		return;
+	cached->key_size = (uint8_t)word.size;
+	cached->id_count = (uint8_t)count;
+	memcpy(cached->key, word.bytes, word.size);
+	memcpy(cached->ids, ids, count * sizeof(*ids));
+}
+
 /* ---- one word or text ---- */
 
 static enum status append(const int32_t *from, size_t size, int32_t *ids, size_t ids_max, size_t *count,
@@ -395,23 +462,15 @@ static int32_t whole_word(const struct bpe *bpe, struct text_view word)
 	return vocabulary_find(&bpe->vocabulary, (struct text_view){text, size});
 }
 
-enum status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, struct text_view text,
-		       int32_t *ids, size_t ids_max, size_t *count, struct error *error)
+static enum status encode_word(const struct bpe *bpe, struct bpe_scratch *scratch, struct text_view text,
+			       int32_t *ids, size_t ids_max, size_t *count, struct error *error)
 {
-	struct cached_word *cached = NULL;
+	bool cacheable = bpe->byte_level || bpe->words_apart;
 	int32_t few[SHORT_SYMBOLS], *symbols = few;
 	size_t size;
 
-	if (text.size > BPE_TEXT_MAX)
-		return error_set(error, STATUS_LIMIT, "a text of %zu bytes (limit %d)", text.size,
-				 BPE_TEXT_MAX);
-	if (text.size == 0)
+	if (cacheable && bpe_cache_find(scratch, text, ids, ids_max, count))
 		return STATUS_OK;
-	if (bpe->byte_level && text.size <= CACHE_KEY_BYTES) {
-		cached = &scratch->cache[XXH3_64bits(text.bytes, text.size) % CACHE_WORDS];
-		if (cached->key_size == text.size && memcmp(cached->key, text.bytes, text.size) == 0)
-			return append(cached->ids, cached->id_count, ids, ids_max, count, error);
-	}
 	if (text.size > SHORT_SYMBOLS) {
 		if (!reserve_symbols(scratch, text.size))
 			return error_set(error, STATUS_NO_MEMORY, "no memory to tokenise %zu bytes",
@@ -432,11 +491,23 @@ enum status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, struc
 			size = merge_short(bpe, symbols, size);
 		}
 	}
-	if (cached && size <= CACHE_IDS) {
-		cached->key_size = (uint8_t)text.size;
-		cached->id_count = (uint8_t)size;
-		memcpy(cached->key, text.bytes, text.size);
-		memcpy(cached->ids, symbols, size * sizeof(*symbols));
-	}
+	if (cacheable)
+		bpe_cache_put(scratch, text, symbols, size);
 	return append(symbols, size, ids, ids_max, count, error);
+}
+
+enum status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, struct text_view text,
+		       int32_t *ids, size_t ids_max, size_t *count, struct error *error)
+{
+	enum status status = STATUS_OK;
+
+	if (text.size > BPE_TEXT_MAX)
+		return error_set(error, STATUS_LIMIT, "a text of %zu bytes (limit %d)", text.size,
+				 BPE_TEXT_MAX);
+	for (size_t begin = 0, end; status == STATUS_OK && begin < text.size; begin = end) {
+		end = bpe->words_apart ? word_end(text, begin) : text.size;
+		status = encode_word(bpe, scratch, (struct text_view){text.bytes + begin, end - begin}, ids,
+				     ids_max, count, error);
+	}
+	return status;
 }

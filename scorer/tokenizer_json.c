@@ -501,6 +501,7 @@ static enum status read_model_settings(struct loader *loader)
 	else
 		for (int i = 0; i < 256; i++)
 			bpe->byte_ids[i] = -1;
+	bpe_find_words(bpe);
 	if (is_nothing(sections->unknown))
 		return STATUS_OK;
 	json_scan_inside(&scan, sections->unknown);

@@ -61,9 +61,11 @@ static bool read_field(const uint8_t *bytes, size_t size, size_t *at, struct fie
 
 /* A file that the library is given is one that it is known to read right: well-formed, BPE, and without a
  * table for normalisation, which the library would follow unchecked. Llama's models are like that. */
-static enum status check_model(const struct mapped_file *file, struct error *error)
+static enum status check_model(const struct mapped_file *file, bool *words_apart, struct error *error)
 {
 	enum { PIECE = 1, TRAINER = 2, NORMALIZER = 3, TRAINER_TYPE = 3, NORMALIZER_TABLE = 2, TYPE_BPE = 2 };
+	enum { PIECE_TEXT = 1, DUMMY_PREFIX = 3, TRIMS_SPACES = 4, ESCAPES_SPACES = 5, MARK_IS_SUFFIX = 24 };
+	bool prefixes = true, trims = true, escapes = true, suffixes = false, spans = false;
 	struct field field, inner;
 	uint64_t type = 1, pieces = 0;
 
@@ -86,6 +88,17 @@ static enum status check_model(const struct mapped_file *file, struct error *err
 			if (field.number == PIECE && inner.bytes && inner.value > VOCABULARY_PIECE_MAX)
 				return mapped_file_corrupt(file, begin, error, "a piece of %llu bytes",
 							   (unsigned long long)inner.value);
+			if (field.number == PIECE && inner.number == PIECE_TEXT && inner.bytes)
+				spans |= bpe_spans_words(
+				    (struct text_view){(const char *)inner.bytes, inner.value});
+			if (field.number == TRAINER && inner.number == MARK_IS_SUFFIX)
+				suffixes = inner.value;
+			if (field.number == NORMALIZER && inner.number == DUMMY_PREFIX)
+				prefixes = inner.value;
+			if (field.number == NORMALIZER && inner.number == TRIMS_SPACES)
+				trims = inner.value;
+			if (field.number == NORMALIZER && inner.number == ESCAPES_SPACES)
+				escapes = inner.value;
 			if (field.number == TRAINER && inner.number == TRAINER_TYPE)
 				type = inner.value;
 			if (field.number == NORMALIZER && inner.number == NORMALIZER_TABLE && inner.value > 0)
@@ -100,14 +113,59 @@ static enum status check_model(const struct mapped_file *file, struct error *err
 		return error_set(error, STATUS_UNSUPPORTED,
 				 "%s: SentencePiece model of type %llu; BPE (2) is supported",
 				 file->path, (unsigned long long)type);
+	*words_apart = prefixes && !trims && escapes && !suffixes && !spans;
 	return STATUS_OK;
+}
+
+/* Of a space, or of the "▁" that stands for one; 0: another character. */
+static size_t mark_size(struct text_view text, size_t at)
+{
+	if (text.bytes[at] == ' ')
+		return 1;
+	return text.size - at >= 3 && memcmp(text.bytes + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+}
+
+/* The library's time grows faster than its text, and shops repeat their words. With a prefix, "word" is
+ * what " word" is without. */
+enum status tokenizer_encode_sentencepiece(const struct tokenizer *tokenizer, struct bpe_scratch *scratch,
+					   struct text_view text, bool prefix, int32_t *ids, size_t ids_max,
+					   size_t *count, struct error *error)
+{
+	const struct sentencepiece_face *face = tokenizer->sentencepiece;
+	enum status status = STATUS_OK;
+
+	if (!tokenizer->words_apart)
+		return sentencepiece_encode(face, text.bytes, text.size, prefix, ids, ids_max, count, error);
+	for (size_t begin = 0, end; status == STATUS_OK && begin < text.size; begin = end, prefix = false) {
+		char key[32];
+		struct text_view word = {text.bytes + begin, 0};
+		size_t had = *count;
+
+		for (end = begin; end < text.size && mark_size(text, end);)
+			end += mark_size(text, end);
+		while (end < text.size && !mark_size(text, end))
+			end++;
+		word.size = end - begin;
+		if (prefix && word.size < sizeof(key)) {
+			key[0] = ' ';
+			memcpy(key + 1, word.bytes, word.size);
+			word = (struct text_view){key, word.size + 1};
+		}
+		if (bpe_cache_find(scratch, word, ids, ids_max, count))
+			continue;
+		status = sentencepiece_encode(face, text.bytes + begin, end - begin, prefix, ids, ids_max,
+					      count, error);
+		if (status == STATUS_OK && (!prefix || word.bytes == key))
+			bpe_cache_put(scratch, word, ids + had, *count - had);
+	}
+	return status;
 }
 
 enum status tokenizer_load_sentencepiece(struct tokenizer *tokenizer, const struct mapped_file *file,
 					 struct error *error)
 {
 	struct sentencepiece_face *sentencepiece = NULL;
-	enum status status = check_model(file, error);
+	enum status status = check_model(file, &tokenizer->words_apart, error);
 
 	if (status == STATUS_OK)
 		status = sentencepiece_load(file->bytes, file->size, file->path, &sentencepiece, error);

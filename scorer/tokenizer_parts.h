@@ -41,6 +41,7 @@ struct tokenizer {
 	enum tokenizer_prefix prefix;           /* the other faces */
 	bool prefix_unless_there;               /* no second "▁" before one */
 	struct sentencepiece_face *sentencepiece;
+	bool words_apart;                       /* SentencePiece's: no piece spans the begin of a word */
 	struct special_token *specials;         /* sorted by first byte, longest first */
 	size_t special_count, special_capacity;
 	uint32_t special_start[257];            /* by first byte */
@@ -67,6 +68,10 @@ enum status tokenizer_load_gguf(struct tokenizer *tokenizer, const struct gguf *
 /* tokenizer.model: SentencePiece's, or Llama 3's list of ranks. */
 enum status tokenizer_load_sentencepiece(struct tokenizer *tokenizer, const struct mapped_file *file,
 					 struct error *error);
+/* Appends ids; word by word through the cache of the scratch where no piece spans words. */
+enum status tokenizer_encode_sentencepiece(const struct tokenizer *tokenizer, struct bpe_scratch *scratch,
+					   struct text_view text, bool prefix, int32_t *ids, size_t ids_max,
+					   size_t *count, struct error *error);
 enum status tokenizer_load_ranks(struct tokenizer *tokenizer, const struct mapped_file *file,
 				 struct error *error);
 bool tokenizer_is_ranks(const struct mapped_file *file);

@@ -4,6 +4,8 @@
  * the shared folder. */
 #include "../../unit/scorer/model_files.h"
 
+#include "scorer/mapped_file.h"
+#include "scorer/sentencepiece_face.h"
 #include "scorer/tokenizer.h"
 
 static uint64_t state = 0x243F6A8885A308D3u;
@@ -88,6 +90,49 @@ START_TEST(llama2)
 }
 END_TEST
 
+/* The library given whole texts, against ours that gives it words and remembers them; bytes that are no
+ * UTF-8 too. */
+START_TEST(words_are_apart)
+{
+	char path[512];
+	struct mapped_file file = {0};
+	struct sentencepiece_face *face;
+	struct tokenizer *tokenizer;
+	struct error error = {0};
+	if (!find_shared("llama-tokenizer/tokenizer.model", path))
+		return;
+	ck_assert_int_eq(mapped_file_open(path, &file, &error), STATUS_OK);
+	ck_assert_int_eq(sentencepiece_load(file.bytes, file.size, path, &face, &error), STATUS_OK);
+	ck_assert_int_eq(tokenizer_open(path, &tokenizer, &error), STATUS_OK);
+	struct tokenizer_scratch *scratch = tokenizer_scratch_create(tokenizer);
+	for (int round = 0; round < 6000; round++) {
+		char text[2048];
+		int32_t ids[2][4096];
+		size_t size = 0, parts = draw(30), counts[2] = {0};
+		for (size_t i = 0; i < parts; i++) {
+			if (draw(12) == 0)
+				text[size++] = (char)(0x80 + draw(128));
+			if (draw(3) == 0)
+				text[size++] = ' ';
+			size += put_random(text + size, true);
+		}
+		bool prefix = round % 3;
+		ck_assert_int_eq(sentencepiece_encode(face, text, size, prefix && size, ids[0], 4096, &counts[0],
+						      &error), STATUS_OK);
+		ck_assert_int_eq(tokenizer_encode(tokenizer, scratch, (struct text_view){text, size},
+						  prefix ? TOKENIZER_PLAIN : TOKENIZER_CONTINUES, ids[1], 4096,
+						  &counts[1], &error), STATUS_OK);
+		ck_assert_msg(counts[0] == counts[1] &&
+			      memcmp(ids[0], ids[1], counts[0] * sizeof(int32_t)) == 0,
+			      "\"%.*s\"", (int)size, text);
+	}
+	tokenizer_scratch_destroy(scratch);
+	tokenizer_close(tokenizer);
+	sentencepiece_close(face);
+	mapped_file_close(&file);
+}
+END_TEST
+
 START_TEST(llama3)
 {
 	char json[512], model[512];
@@ -111,6 +156,7 @@ int main(void)
 {
 	TCase *tests = tcase_create("pairs");
 	tcase_add_test(tests, llama2);
+	tcase_add_test(tests, words_are_apart);
 	tcase_add_test(tests, llama3);
 	tcase_add_test(tests, smollm2);
 	return run_suite("tokenizer pairs", tests);
