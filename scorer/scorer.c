@@ -125,6 +125,23 @@ bool scorer_is_trained(const struct scorer *scorer)
 	return scorer->engine && bundle_is_trained(engine_bundle(scorer->engine));
 }
 
+bool scorer_trained_until(const struct scorer *scorer, int64_t *ms)
+{
+	const struct bundle *bundle = scorer->engine ? engine_bundle(scorer->engine) : NULL;
+	if (!bundle || bundle->trained_until_ms == INT64_MIN)
+		return false;
+	*ms = bundle->trained_until_ms;
+	return true;
+}
+
+const char *scorer_feature_name(const struct scorer *scorer, size_t place)
+{
+	const struct bundle *bundle = scorer->engine ? engine_bundle(scorer->engine) : NULL;
+	if (!bundle || !bundle_is_trained(bundle) || place >= bundle->heads->features_count)
+		return NULL;
+	return bundle->heads->names[place];
+}
+
 const char *scorer_describe(const struct scorer *scorer)
 {
 	return scorer->engine ? engine_describe(scorer->engine) : "stub: hashes, no model";

@@ -40,6 +40,10 @@ enum status scorer_score(struct scorer *scorer, const struct scoring_request *co
 
 const char *scorer_model_id(const struct scorer *scorer);       /* "stub", or name@hash of the content */
 bool scorer_is_trained(const struct scorer *scorer);            /* false: exits read the answer words untrained */
+/* The latest event that taught the model or its heads anything (Unix ms); false: nothing is known. */
+bool scorer_trained_until(const struct scorer *scorer, int64_t *ms);
+/* The statistics that trained heads read, by their place (features.h); NULL past the last. */
+const char *scorer_feature_name(const struct scorer *scorer, size_t place);
 /* "cpu: oneDNN fp32, AVX2, 2 threads (no AVX512_BF16)": what was chosen and why. */
 const char *scorer_describe(const struct scorer *scorer);
 

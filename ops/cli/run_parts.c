@@ -3,7 +3,9 @@
 
 #include "ops/cli/cli.h"
 #include "schemas/container.h"
+#include "scorer/features.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +85,31 @@ static enum status create_registry(struct run_parts *parts, struct error *error)
 	return registry_create(&options, &parts->registry, error);
 }
 
+/* Heads that learned what a brand is worth would read another attribute's numbers as if they were that. */
+static enum status check_features(const struct run_parts *parts, struct error *error)
+{
+	const struct updater_options *updater = &parts->updater_options;
+	char wanted[FEATURES_NAME_BYTES], trained[256] = "";
+	bool same = true;
+	size_t count = 0;
+
+	if (!scorer_feature_name(parts->scorer, 0))
+		return STATUS_OK;
+	for (const char *name; (name = scorer_feature_name(parts->scorer, features_count(count))); count++) {
+		size_t used = strlen(trained), size = strlen(name), ending = strlen("_mean");
+		snprintf(trained + used, sizeof trained - used, "%s%.*s", count ? "," : "",
+			 (int)(size > ending ? size - ending : size), name);
+		if (count < updater->attributes_count)
+			features_name(features_count(count), updater->attributes, wanted);
+		same = same && count < updater->attributes_count && strcmp(name, wanted) == 0;
+	}
+	if (same && count == updater->attributes_count)
+		return STATUS_OK;
+	return error_set(error, STATUS_CONFIG,
+			 "the model's heads read other statistics than this run has: they were trained with "
+			 "--set statistics.attributes=%s", trained);
+}
+
 static enum status create_scorer(const struct run_options *options, struct run_parts *parts,
 				 struct error *error)
 {
@@ -94,7 +121,8 @@ static enum status create_scorer(const struct run_options *options, struct run_p
 	parts->scorer_options.model = options->model;
 	parts->scorer_options.stopping = cli_stopping;
 	parts->scorer_options.deadlines = live || config_boolean(parts->config, "deadline.replay");
-	return scorer_create(&parts->scorer_options, &parts->scorer, error);
+	enum status status = scorer_create(&parts->scorer_options, &parts->scorer, error);
+	return status || options->stage == STAGE_SCORER ? status : check_features(parts, error);
 }
 
 static enum status create_source(const struct run_options *options, struct run_parts *parts,
@@ -140,11 +168,16 @@ static enum status create_sink(const struct run_options *options, struct run_par
 	bool predicts = options->stage != STAGE_GRAPH_UPDATER;
 
 	if (!options->to.kafka) {
+		int64_t until_ms;
+		char until[24] = "";
+		if (predicts && scorer_trained_until(parts->scorer, &until_ms))
+			snprintf(until, sizeof until, "%" PRId64, until_ms);
 		struct container_metadata metadata[] = {
 			{"exitpoll.version", EXITPOLL_VERSION},
 			{"exitpoll.model_id", predicts ? scorer_model_id(parts->scorer) : ""},
 			{"exitpoll.backend", predicts ? scorer_describe(parts->scorer) : ""},
 			{"exitpoll.exits", !predicts ? "" : scorer_is_trained(parts->scorer) ? "trained" : "untrained"},
+			{"exitpoll.trained_until", until},
 		};
 		struct sink_file_options file = {
 			.folder = options->to.where,
@@ -152,7 +185,7 @@ static enum status create_sink(const struct run_options *options, struct run_par
 			.force = options->force,
 			.record_bytes_max = parts->limits.record_bytes_max,
 			.metadata = metadata,
-			.metadata_count = predicts ? sizeof metadata / sizeof metadata[0] : 1,
+			.metadata_count = predicts ? sizeof metadata / sizeof metadata[0] - !until[0] : 1,
 		};
 		return sink_file_create(&file, &parts->sink, error);
 	}

@@ -253,6 +253,17 @@ START_TEST(a_bundle_serves_the_formula)
 					2e-4);
 	}
 	exit_heads_close(read);
+	struct scorer *scorer = NULL;
+	struct scorer_options options;
+	int64_t until_ms = 0;
+	scorer_options_defaults(&options);
+	options.model = folder;
+	ck_assert_int_eq(scorer_create(&options, &scorer, &error), STATUS_OK);
+	ck_assert(scorer_trained_until(scorer, &until_ms));
+	ck_assert_int_eq(until_ms, heads.trained_until_ms);
+	ck_assert_str_eq(scorer_feature_name(scorer, FEATURES_FIXED), "brand_mean");
+	ck_assert_ptr_null(scorer_feature_name(scorer, FEATURES));
+	scorer_destroy(scorer);
 
 	/* A part of the list reads the same heads; the rule none reads the model's own. */
 	score("fixed", "2", &other, scores, true, NULL);
