@@ -21,6 +21,7 @@ int cmd_topics(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_score(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
+int cmd_samples(int argc, char **argv);
 int cmd_fit_heads(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 

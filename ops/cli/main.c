@@ -12,6 +12,7 @@ static const struct cli_command commands[] = {
 	{"run", "the processor: events in, predictions out", cmd_run},
 	{"replay", "container files to Kafka topics, in event-time order", cmd_replay},
 	{"export", "state to files for others: embeddings, neighbours, seeds, graph", cmd_export},
+	{"samples", "a folder of events becomes training samples", cmd_samples},
 	{"topics", "create or check the topics with the right settings", cmd_topics},
 #endif
 	{"inspect", "look into a model, snapshot, container file, user or item; --check verifies", cmd_inspect},
