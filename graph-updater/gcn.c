@@ -35,6 +35,7 @@ static enum status plan_layers(struct gcn *gcn, struct error *error)
 			side->has[k] = options->both_sides || (k % 2 == 1) == (s == GCN_USERS);
 			if (side->has[k])
 				side->top = k;
+			side->form[k] = k == 1 ? GCN_UNITS : k == gcn->last_layer ? GCN_REST : GCN_WHOLE;
 		}
 		for (uint32_t k = 0; k <= side->top; k++)
 			sum += side->has[k] ? weights[k] : 0;
@@ -69,7 +70,8 @@ static bool create_side(struct gcn *gcn, struct gcn_side *side, const struct ids
 		if (!side->has[k])
 			continue;
 		made = chunks_create(&side->hidden[k], nodes_max, row) &&
-		       (k == 0 || chunks_create(&side->sums[k], nodes_max, 2 * row));
+		       (k == 0 || chunks_create(&side->sums[k], nodes_max,
+							gcn_sums_row_bytes(side, k, gcn->options.dimensions)));
 	}
 	return made;
 }
@@ -102,6 +104,8 @@ enum status gcn_create(const struct gcn_options *options, struct gcn **out, stru
 	gcn->options = *options;
 	if (!options->wide_degree || options->wide_degree > GCN_WIDE_DEGREE)
 		gcn->options.wide_degree = GCN_WIDE_DEGREE;
+	if (!options->hub_degree)
+		gcn->options.hub_degree = GCN_HUB_DEGREE;
 	gcn->threshold_square = options->threshold * options->threshold;
 	gcn->kernels = gcn_kernels_best();
 	status = plan_layers(gcn, error);
@@ -212,7 +216,11 @@ static bool gain_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 {
 	struct gcn_meta *meta = gcn_meta_of(side, node);
 
-	if (meta->degree++ == 0) {
+	if (gcn->loading)
+		meta->degree++;         /* sums come later */
+	else if (!gcn_sums_change_degree(gcn, side, node, true))
+		return false;
+	if (meta->degree == 1) {
 		if (side->has[0]) {
 			gcn_seed(gcn, side, node, gcn->fresh);
 			gcn_set_hidden(gcn, side, 0, node, gcn->fresh,
@@ -222,19 +230,18 @@ static bool gain_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 		if (side->weights[0] && side->single < 0)
 			gcn_mix(gcn, side, node);
 	}
-	return meta->degree < gcn->options.wide_degree || meta->wide || gcn->loading ||
-	       gcn_sums_widen(gcn, side, node);
+	return true;
 }
 
-static void lose_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
+static bool lose_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 {
 	struct gcn_meta *meta = gcn_meta_of(side, node);
 
-	meta->degree--;
-	if (meta->wide && meta->degree < gcn->options.wide_degree / 2 + 1)
-		gcn_sums_narrow(gcn, side, node);
+	if (!gcn_sums_change_degree(gcn, side, node, false))
+		return false;
+	gcn_sums_narrow(gcn, side, node);
 	if (meta->degree)
-		return;
+		return true;
 	/* Nobody's neighbour any more: its share of all sums is gone, so it may be forgotten at once. */
 	memset(gcn->fresh, 0, gcn->options.dimensions * sizeof *gcn->fresh);
 	for (uint32_t k = 0; k <= side->top; k++)
@@ -242,6 +249,7 @@ static void lose_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 			gcn_set_hidden(gcn, side, k, node, gcn->fresh, 0);
 	if (side->single < 0)
 		gcn_set_final(gcn, side, node, gcn->fresh, 0);
+	return true;
 }
 
 /* What `from` has in the layer below is added to, or taken from, the sums of `node`. */
@@ -252,8 +260,8 @@ static bool change_sums(struct gcn *gcn, int s, uint32_t node, uint32_t from, bo
 	for (uint32_t k = 1; k <= side->top; k++) {
 		if (!side->has[k])
 			continue;
-		gcn_sums_change(gcn, side, k, node, gcn_hidden_of(&gcn->sides[!s], k - 1, from), add);
-		if (!gcn_mark(side, k, node))
+		if (!gcn_sums_change(gcn, side, k, node, gcn_hidden_of(&gcn->sides[!s], k - 1, from), add) ||
+		    !gcn_mark(side, k, node))
 			return false;
 	}
 	return true;
@@ -268,21 +276,22 @@ static enum status edge_changed(void *context, const struct graph_change *change
 	uint32_t user = change->user.v, item = change->item.v;
 	bool room = true;
 
-	if (had == has)
-		return STATUS_OK;
-	if (has) {
+	if (had == has) {
+		/* A hub's list may have been re-ordered. */
+	} else if (has) {
 		room = reserve_node(users, user) && reserve_node(items, item) &&
-			gain_edge(gcn, users, user) &&
-		       gain_edge(gcn, items, item);
+		       gain_edge(gcn, users, user) && gain_edge(gcn, items, item);
 		if (room && !gcn->loading)
 			room = change_sums(gcn, GCN_USERS, user, item, true) &&
 			       change_sums(gcn, GCN_ITEMS, item, user, true);
 	} else {
 		room = change_sums(gcn, GCN_USERS, user, item, false) &&
-		       change_sums(gcn, GCN_ITEMS, item, user, false);
-		lose_edge(gcn, users, user);
-		lose_edge(gcn, items, item);
+		       change_sums(gcn, GCN_ITEMS, item, user, false) &&
+		       lose_edge(gcn, users, user) && lose_edge(gcn, items, item);
 	}
+	for (int s = 0; s < GCN_SIDES && room && gcn->hub.cursor; s++)
+		if (gcn->hub.side == s && gcn->hub.node == (s == GCN_USERS ? user : item))
+			room = gcn_hub_follow(gcn, s, change, had, has);
 	return room ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "gcn: out of memory for embeddings");
 }
 
@@ -382,18 +391,27 @@ uint32_t gcn_item_degree(const struct gcn *gcn, struct item_id item)
 
 struct gcn_stats gcn_get_stats(const struct gcn *gcn)
 {
-	struct gcn_stats stats = {gcn->flushes, gcn->pushes, gcn->push_edges, sizeof *gcn};
+	struct gcn_stats stats = {
+		.flushes = gcn->flushes,
+		.pushes = gcn->pushes,
+		.push_edges = gcn->push_edges,
+		.held = gcn->held,
+		.held_mass = gcn->held_mass / GCN_ONE,
+		.waiting = gcn_waiting(gcn),
+		.hub_neighbours = gcn->hub.cursor,
+		.memory_bytes = sizeof *gcn,
+	};
 
 	for (int s = 0; s < GCN_SIDES; s++) {
 		const struct gcn_side *side = &gcn->sides[s];
 		stats.memory_bytes += chunks_bytes(&side->meta) + chunks_bytes(&side->final) +
 				      chunks_bytes(&side->norms) +
 				      (side->rows ? nearest_rows_bytes(side->rows) : 0) +
-				      side->changed.capacity * sizeof(uint32_t) +
-				      side->wide_capacity * sizeof *side->wide;
+				      side->changed.capacity * sizeof(uint32_t);
 		for (uint32_t k = 0; k <= side->top; k++)
 			stats.memory_bytes += chunks_bytes(&side->hidden[k]) + chunks_bytes(&side->sums[k]) +
 					      side->frontier[k].capacity * sizeof(uint32_t);
+		stats.wide_nodes += side->wide_count;
 		stats.memory_bytes += side->wide_count * side->top * gcn->options.dimensions * sizeof(int64_t);
 	}
 	return stats;

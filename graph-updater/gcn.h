@@ -35,7 +35,8 @@ struct gcn_options {
 	struct user_ids users;          /* borrowed */
 	struct item_ids items;          /* borrowed */
 	const struct graph *graph;      /* borrowed; must outlive */
-	uint32_t wide_degree;           /* tests: degree from which sums are int64; 0: 2^17 */
+	uint32_t hub_degree;            /* tests: above it a push may be interrupted; 0: 2^12 */
+	uint32_t wide_degree;           /* tests: degree from which sums are int64; 0: 2^14 */
 };
 
 struct gcn;
@@ -45,6 +46,12 @@ struct graph_listener gcn_listener(struct gcn *gcn);
 
 /* Refreshes what the events since the last flush have touched. */
 enum status gcn_flush(struct gcn *gcn, struct error *error);
+/* The same with a bound: about work_max nodes looked at and neighbours pushed to (of a node with up to
+ * 2^12 neighbours all), > 0. Not finished: call again, also after more events; readers see a mixture of
+ * before and after. Once finished, the state at threshold 0 is that of a flush in one go. */
+enum status gcn_flush_some(struct gcn *gcn, uint64_t work_max, bool *finished, struct error *error);
+/* Nodes, and neighbours of a hub, that wait for a flush; 0: the last one has finished. */
+uint64_t gcn_waiting(const struct gcn *gcn);
 
 /* ---- readers: rows of the last flush, int16 [dimensions] in Q13 ---- */
 uint32_t gcn_dimensions(const struct gcn *gcn);
@@ -75,9 +82,28 @@ uint32_t gcn_item_degree(const struct gcn *gcn, struct item_id item);
 struct gcn_stats {
 	uint64_t flushes, pushes;       /* pushes: nodes whose change was passed on */
 	uint64_t push_edges;            /* rows added to on behalf of pushes */
+	uint64_t held;                  /* nodes looked at and left alone, being within the threshold */
+	double held_mass;               /* lengths of their residuals, 1 = GCN_ONE, added up */
+	uint64_t waiting;               /* gcn_waiting() */
+	uint32_t hub_neighbours;        /* that the hub in progress has still to reach; 0: none is */
+	size_t wide_nodes;              /* with sums in int64 */
 	size_t memory_bytes;
 };
 struct gcn_stats gcn_get_stats(const struct gcn *gcn);
+
+/* How far the state is from a full recomputation, by a pass over all nodes; lengths, 1 = GCN_ONE.
+ * A layer is off by no more than its own residuals, its rounding, and what the layer below is off: means
+ * of neighbours cannot enlarge an error. Hence bound = sum over layers below the last of the largest
+ * residual, plus sqrt(D) / 2 units of rounding a layer. */
+struct gcn_accuracy {
+	uint64_t nodes;                 /* with edges */
+	uint64_t residual_nodes;        /* with a residual in any layer */
+	double residual_mass;           /* lengths of all residuals, added up */
+	double largest_residual[GCN_LAYERS_MAX + 1];
+	double bound;                   /* on the error of any final embedding's layer */
+	bool exact;                     /* nothing waits, no residual anywhere */
+};
+enum status gcn_measure(const struct gcn *gcn, struct gcn_accuracy *out, struct error *error);
 
 /* Proves: sums equal those of the stored hidden states (memcmp), every node that no event has touched
  * since the last flush is within the threshold, and at threshold 0 after a flush the hidden states

@@ -2,7 +2,7 @@
  *
  *   side (users | items)     node v:  meta[v]     degree in the GCN, which layers wait for a flush
  *                                     hidden[k]   int16 [D]  h^(k), layers the side has
- *                                     sums[k]     int32 [D]  s^(k), k >= 1; int64 for wide nodes
+ *                                     sums[k]     s^(k), k >= 1, in one of three forms (gcn_sums.c)
  *                                     final       int16 [D]  what readers see; one of hidden[], or mixed
  *                                     norms       int64      squared length of final
  *                                     rows        users only: codes of final, for the scan
@@ -16,15 +16,17 @@
 
 enum { GCN_USERS, GCN_ITEMS, GCN_SIDES };
 
-/* |h| <= 2^13, so a sum of fewer than 2^18 of them fits int32. Half of that, for margin. */
-enum { GCN_WIDE_DEGREE = 1 << 17 };
+/* Degree from which sums are int64; the bound is in gcn_sums.c. */
+enum { GCN_WIDE_DEGREE = 1 << 14 };
+/* Neighbours above which a push may be interrupted. */
+enum { GCN_HUB_DEGREE = 1 << 12 };
 enum { GCN_WEIGHT_ONE = 1 << 14 };      /* layer weights in Q14 */
 
 struct gcn_meta {
 	uint32_t degree;
 	uint8_t dirty;          /* bit k: layer k waits for a flush */
 	bool changed;           /* final is to be mixed anew at the end of this flush */
-	bool wide;              /* sums are in wide rows */
+	bool wide;              /* sums are int64, elsewhere */
 };
 
 struct gcn_list {
@@ -32,15 +34,21 @@ struct gcn_list {
 	size_t count, capacity;
 };
 
-struct gcn_wide {
-	uint32_t node;
-	int64_t *sums[GCN_LAYERS_MAX + 1];      /* [D] of each layer the side has from 1 on */
+/* The push of a hub that is under way; see gcn_update.c. */
+struct gcn_hub {
+	int side;
+	uint32_t layer, node;
+	uint32_t cursor;        /* neighbours before it wait for the residual; 0: none is under way */
+	_Alignas(64) int16_t residual[GCN_DIMENSIONS_MAX];
 };
+
+#define GCN_UNBOUNDED UINT64_MAX
 
 struct gcn_side {
 	const struct ids *ids;
 	uint32_t nodes_max;
 	bool has[GCN_LAYERS_MAX + 1];
+	enum gcn_form form[GCN_LAYERS_MAX + 1]; /* of the sums of layers 1 .. top */
 	uint32_t top;                           /* highest layer the side has */
 	int32_t weights[GCN_LAYERS_MAX + 1];    /* Q14, sum GCN_WEIGHT_ONE */
 	int single;                             /* the layer that is the final row, or -1: mixed */
@@ -52,8 +60,7 @@ struct gcn_side {
 	struct nearest_rows *rows;              /* users; NULL: items */
 	struct gcn_list frontier[GCN_LAYERS_MAX + 1];
 	struct gcn_list changed;
-	struct gcn_wide *wide;                  /* [wide_count], ascending by node */
-	size_t wide_count, wide_capacity;
+	size_t wide_count;                      /* nodes whose sums are int64 */
 };
 
 struct gcn {
@@ -64,6 +71,10 @@ struct gcn {
 	struct gcn_side sides[GCN_SIDES];
 	bool loading;                           /* hidden states and sums come from a snapshot */
 	uint64_t flushes, pushes, push_edges;
+	uint64_t held;                          /* looked at and left alone, being within the threshold */
+	double held_mass;                       /* lengths of their residuals, added up */
+	uint64_t budget;                        /* nodes and edges that this flush may still touch */
+	struct gcn_hub hub;
 	int16_t *fresh, *residual;              /* [D] scratch of one step */
 };
 
@@ -77,7 +88,7 @@ static inline int16_t *gcn_hidden_of(const struct gcn_side *side, uint32_t layer
 	return chunks_row(&side->hidden[layer], node);
 }
 
-static inline int32_t *gcn_sums_of(const struct gcn_side *side, uint32_t layer, uint32_t node)
+static inline void *gcn_sums_of(const struct gcn_side *side, uint32_t layer, uint32_t node)
 {
 	return chunks_row(&side->sums[layer], node);
 }
@@ -109,16 +120,27 @@ static inline struct graph_neighbours gcn_neighbours_of(const struct gcn *gcn, i
 void gcn_seed(const struct gcn *gcn, const struct gcn_side *side, uint32_t node, int16_t *row);
 bool gcn_mark(struct gcn_side *side, uint32_t layer, uint32_t node);    /* false: no memory */
 
-/* gcn_sums.c: the sums of one node and layer, int32 or int64 */
-void gcn_sums_change(const struct gcn *gcn, struct gcn_side *side, uint32_t layer, uint32_t node,
+/* gcn_sums.c: the sums of one node and layer; false: no memory */
+size_t gcn_sums_row_bytes(const struct gcn_side *side, uint32_t layer, uint32_t dimensions);
+bool gcn_sums_change(const struct gcn *gcn, struct gcn_side *side, uint32_t layer, uint32_t node,
 		     const int16_t *row, bool add);
 void gcn_sums_refresh(const struct gcn *gcn, const struct gcn_side *side, uint32_t layer, uint32_t node,
 		      int16_t *fresh, int16_t *residual, int64_t *fresh_square, int64_t *residual_square);
+/* The stored row of the layer has taken the residual that gcn_sums_refresh() found. */
+void gcn_sums_settle(const struct gcn *gcn, struct gcn_side *side, uint32_t layer, uint32_t node,
+		     const int16_t *residual);
+/* The node has one edge more or less; the sums themselves stay. */
+bool gcn_sums_change_degree(const struct gcn *gcn, struct gcn_side *side, uint32_t node, bool more);
 int64_t gcn_sums_get(const struct gcn_side *side, uint32_t layer, uint32_t node, uint32_t dimension);
-bool gcn_sums_widen(const struct gcn *gcn, struct gcn_side *side, uint32_t node);       /* false: no memory */
+bool gcn_sums_set(const struct gcn *gcn, struct gcn_side *side, uint32_t layer, uint32_t node,
+		  const int64_t *sums);
+bool gcn_sums_widen(const struct gcn *gcn, struct gcn_side *side, uint32_t node);
+/* A wide node that need not be so any more gives the memory back. */
 void gcn_sums_narrow(const struct gcn *gcn, struct gcn_side *side, uint32_t node);
 void gcn_sums_destroy(struct gcn_side *side);
 
+/* gcn_update.c: the edge of the hub in progress, on side s, has changed; sums already follow its new h. */
+bool gcn_hub_follow(struct gcn *gcn, int s, const struct graph_change *change, bool had, bool has);
 /* gcn_update.c: final row of a node from its hidden states, where it is mixed. */
 void gcn_mix(const struct gcn *gcn, struct gcn_side *side, uint32_t node);
 

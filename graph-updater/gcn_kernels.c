@@ -9,31 +9,102 @@ int16_t gcn_round_quotient(int64_t sum, uint32_t degree)
 	return (int16_t)rint((double)sum / (double)degree);
 }
 
-static void scalar_add(int32_t *sums, const int16_t *row, uint32_t dimensions)
+enum { UNIT_SHIFT = 13 };
+
+static bool scalar_add_whole(void *sums, const int16_t *row, uint32_t dimensions)
 {
+	int32_t *whole = sums;
+
 	for (uint32_t i = 0; i < dimensions; i++)
-		sums[i] += row[i];
+		whole[i] += row[i];
+	return true;
 }
 
-static void scalar_subtract(int32_t *sums, const int16_t *row, uint32_t dimensions)
+static bool scalar_subtract_whole(void *sums, const int16_t *row, uint32_t dimensions)
 {
+	int32_t *whole = sums;
+
 	for (uint32_t i = 0; i < dimensions; i++)
-		sums[i] -= row[i];
+		whole[i] -= row[i];
+	return true;
 }
 
-static void scalar_refresh(const int32_t *sums, uint32_t degree, const int16_t *stored, uint32_t dimensions,
-			   int16_t *fresh, int16_t *residual, int64_t *fresh_square, int64_t *residual_square)
+static bool scalar_add_units(void *sums, const int16_t *row, uint32_t dimensions)
 {
+	int16_t *units = sums;
+
+	for (uint32_t i = 0; i < dimensions; i++)
+		units[i] = (int16_t)(units[i] + (row[i] >> UNIT_SHIFT));
+	return true;
+}
+
+static bool scalar_subtract_units(void *sums, const int16_t *row, uint32_t dimensions)
+{
+	int16_t *units = sums;
+
+	for (uint32_t i = 0; i < dimensions; i++)
+		units[i] = (int16_t)(units[i] - (row[i] >> UNIT_SHIFT));
+	return true;
+}
+
+static bool scalar_change_rest(int16_t *rest, const int16_t *row, int sign, uint32_t dimensions)
+{
+	for (uint32_t i = 0; i < dimensions; i++)
+		if (rest[i] + sign * row[i] > INT16_MAX || rest[i] + sign * row[i] < INT16_MIN)
+			return false;
+	for (uint32_t i = 0; i < dimensions; i++)
+		rest[i] = (int16_t)(rest[i] + sign * row[i]);
+	return true;
+}
+
+static bool scalar_add_rest(void *sums, const int16_t *row, uint32_t dimensions)
+{
+	return scalar_change_rest(sums, row, 1, dimensions);
+}
+
+static bool scalar_subtract_rest(void *sums, const int16_t *row, uint32_t dimensions)
+{
+	return scalar_change_rest(sums, row, -1, dimensions);
+}
+
+static inline void scalar_refresh(enum gcn_form form, const void *sums, uint32_t degree, const int16_t *stored,
+				  uint32_t dimensions, int16_t *fresh, int16_t *residual,
+				  int64_t *fresh_square, int64_t *residual_square)
+{
+	const int32_t *whole = sums;
+	const int16_t *half = sums;
 	int64_t ff = 0, rr = 0;
 
 	for (uint32_t i = 0; i < dimensions; i++) {
-		fresh[i] = gcn_round_quotient(sums[i], degree);
+		int64_t sum = form == GCN_WHOLE ? whole[i] : form == GCN_UNITS ? half[i] * (1 << UNIT_SHIFT)
+			      : half[i] + (int64_t)degree * stored[i];
+		fresh[i] = gcn_round_quotient(sum, degree);
 		residual[i] = (int16_t)(fresh[i] - stored[i]);
 		ff += (int64_t)fresh[i] * fresh[i];
 		rr += (int64_t)residual[i] * residual[i];
 	}
 	*fresh_square = ff;
 	*residual_square = rr;
+}
+
+/* One function a form, for both paths. */
+#define REFRESH(target, path, name, form) \
+	target static void path##_refresh_##name(const void *sums, uint32_t degree, const int16_t *stored, \
+						 uint32_t dimensions, int16_t *fresh, int16_t *residual, \
+						 int64_t *fresh_square, int64_t *residual_square) \
+	{ \
+		path##_refresh(form, sums, degree, stored, dimensions, fresh, residual, fresh_square, \
+			       residual_square); \
+	}
+
+REFRESH(, scalar, whole, GCN_WHOLE)
+REFRESH(, scalar, units, GCN_UNITS)
+REFRESH(, scalar, rest, GCN_REST)
+
+static void scalar_settle(int16_t *rest, uint32_t degree, const int16_t *residual, uint32_t dimensions)
+{
+	for (uint32_t i = 0; i < dimensions; i++)
+		rest[i] = (int16_t)(rest[i] - (int64_t)degree * residual[i]);
 }
 
 static int64_t scalar_dot(const int16_t *a, const int16_t *b, uint32_t dimensions)
@@ -45,29 +116,103 @@ static int64_t scalar_dot(const int16_t *a, const int16_t *b, uint32_t dimension
 	return dot;
 }
 
-const struct gcn_kernels gcn_kernels_scalar = {scalar_add, scalar_subtract, scalar_refresh, scalar_dot};
+const struct gcn_kernels gcn_kernels_scalar = {
+	{scalar_add_whole, scalar_add_units, scalar_add_rest},
+	{scalar_subtract_whole, scalar_subtract_units, scalar_subtract_rest},
+	{scalar_refresh_whole, scalar_refresh_units, scalar_refresh_rest},
+	scalar_settle, scalar_dot,
+};
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 #define AVX2 __attribute__((target("avx2")))
 
-AVX2 static void avx2_add(int32_t *sums, const int16_t *row, uint32_t dimensions)
+AVX2 static bool avx2_add_whole(void *sums, const int16_t *row, uint32_t dimensions)
 {
 	for (uint32_t i = 0; i < dimensions; i += 8) {
 		__m256i wide = _mm256_cvtepi16_epi32(_mm_load_si128((const __m128i *)(row + i)));
-		__m256i *sum = (__m256i *)(sums + i);
+		__m256i *sum = (__m256i *)((int32_t *)sums + i);
 		_mm256_store_si256(sum, _mm256_add_epi32(_mm256_load_si256(sum), wide));
 	}
+	return true;
 }
 
-AVX2 static void avx2_subtract(int32_t *sums, const int16_t *row, uint32_t dimensions)
+AVX2 static bool avx2_subtract_whole(void *sums, const int16_t *row, uint32_t dimensions)
 {
 	for (uint32_t i = 0; i < dimensions; i += 8) {
 		__m256i wide = _mm256_cvtepi16_epi32(_mm_load_si128((const __m128i *)(row + i)));
-		__m256i *sum = (__m256i *)(sums + i);
+		__m256i *sum = (__m256i *)((int32_t *)sums + i);
 		_mm256_store_si256(sum, _mm256_sub_epi32(_mm256_load_si256(sum), wide));
 	}
+	return true;
+}
+
+AVX2 static inline __m256i load_row(const int16_t *row)
+{
+	return _mm256_load_si256((const __m256i *)row);
+}
+
+AVX2 static bool avx2_add_units(void *sums, const int16_t *row, uint32_t dimensions)
+{
+	for (int16_t *at = sums; dimensions; dimensions -= 16, at += 16, row += 16)
+		_mm256_store_si256((__m256i *)at, _mm256_add_epi16(load_row(at), _mm256_srai_epi16(
+						   load_row(row), UNIT_SHIFT)));
+	return true;
+}
+
+AVX2 static bool avx2_subtract_units(void *sums, const int16_t *row, uint32_t dimensions)
+{
+	for (int16_t *at = sums; dimensions; dimensions -= 16, at += 16, row += 16)
+		_mm256_store_si256((__m256i *)at, _mm256_sub_epi16(load_row(at), _mm256_srai_epi16(
+						   load_row(row), UNIT_SHIFT)));
+	return true;
+}
+
+/* A sum that saturates differs from the one that wraps. */
+AVX2 static bool avx2_add_rest(void *sums, const int16_t *row, uint32_t dimensions)
+{
+	int16_t *rest = sums;
+	__m256i differ = _mm256_setzero_si256();
+
+	for (uint32_t i = 0; i < dimensions; i += 16)
+		differ = _mm256_or_si256(differ, _mm256_xor_si256(
+			_mm256_adds_epi16(load_row(rest + i), load_row(row + i)),
+			_mm256_add_epi16(load_row(rest + i), load_row(row + i))));
+	if (!_mm256_testz_si256(differ, differ))
+		return false;
+	for (uint32_t i = 0; i < dimensions; i += 16)
+		_mm256_store_si256((__m256i *)(rest + i),
+				   _mm256_add_epi16(load_row(rest + i), load_row(row + i)));
+	return true;
+}
+
+AVX2 static bool avx2_subtract_rest(void *sums, const int16_t *row, uint32_t dimensions)
+{
+	int16_t *rest = sums;
+	__m256i differ = _mm256_setzero_si256();
+
+	for (uint32_t i = 0; i < dimensions; i += 16)
+		differ = _mm256_or_si256(differ, _mm256_xor_si256(
+			_mm256_subs_epi16(load_row(rest + i), load_row(row + i)),
+			_mm256_sub_epi16(load_row(rest + i), load_row(row + i))));
+	if (!_mm256_testz_si256(differ, differ))
+		return false;
+	for (uint32_t i = 0; i < dimensions; i += 16)
+		_mm256_store_si256((__m256i *)(rest + i),
+				   _mm256_sub_epi16(load_row(rest + i), load_row(row + i)));
+	return true;
+}
+
+AVX2 static void avx2_settle(int16_t *rest, uint32_t degree, const int16_t *residual, uint32_t dimensions)
+{
+	/* Modulo 2^16, which is enough: the result fits. */
+	__m256i factor = _mm256_set1_epi16((int16_t)(uint16_t)degree);
+
+	for (uint32_t i = 0; i < dimensions; i += 16)
+		_mm256_store_si256((__m256i *)(rest + i),
+				   _mm256_sub_epi16(load_row(rest + i),
+						    _mm256_mullo_epi16(load_row(residual + i), factor)));
 }
 
 /* Eight non-negative int32 lanes, widened and added to four int64 lanes. */
@@ -84,25 +229,42 @@ AVX2 static inline int64_t sum_of_lanes(__m256i lanes)
 	return _mm_extract_epi64(half, 0) + _mm_extract_epi64(half, 1);
 }
 
-/* cvtpd_epi32 rounds as rint() does: half to even in the default mode. */
-AVX2 static inline __m128i quotients(const int32_t *sums, __m256d degree)
+/* Four sums, whatever their form. */
+AVX2 static inline __m128i four_sums(enum gcn_form form, const void *sums, uint32_t i, uint32_t degree,
+				     const int16_t *stored)
 {
-	return _mm256_cvtpd_epi32(_mm256_div_pd(_mm256_cvtepi32_pd(_mm_load_si128((const __m128i *)sums)),
-						degree));
+	__m128i half;
+
+	if (form == GCN_WHOLE)
+		return _mm_load_si128((const __m128i *)((const int32_t *)sums + i));
+	half = _mm_cvtepi16_epi32(_mm_loadl_epi64((const __m128i *)((const int16_t *)sums + i)));
+	if (form == GCN_UNITS)
+		return _mm_slli_epi32(half, UNIT_SHIFT);
+	return _mm_add_epi32(half, _mm_mullo_epi32(_mm_set1_epi32((int)degree),
+						   _mm_cvtepi16_epi32(_mm_loadl_epi64(
+							   (const __m128i *)(stored + i)))));
 }
 
-AVX2 static void avx2_refresh(const int32_t *sums, uint32_t degree, const int16_t *stored,
-			      uint32_t dimensions,
-			      int16_t *fresh, int16_t *residual, int64_t *fresh_square,
-				      int64_t *residual_square)
+/* cvtpd_epi32 rounds as rint() does: half to even in the default mode. */
+AVX2 static inline __m128i quotients(__m128i sums, __m256d degree)
+{
+	return _mm256_cvtpd_epi32(_mm256_div_pd(_mm256_cvtepi32_pd(sums), degree));
+}
+
+AVX2 static inline void avx2_refresh(enum gcn_form form, const void *sums, uint32_t degree,
+				     const int16_t *stored, uint32_t dimensions, int16_t *fresh,
+				     int16_t *residual, int64_t *fresh_square, int64_t *residual_square)
 {
 	__m256d divisor = _mm256_set1_pd((double)degree);
 	__m256i ff = _mm256_setzero_si256(), rr = ff;
 
 	for (uint32_t i = 0; i < dimensions; i += 16) {
-		__m128i low = _mm_packs_epi32(quotients(sums + i, divisor), quotients(sums + i + 4, divisor));
-		__m128i high = _mm_packs_epi32(quotients(sums + i + 8, divisor),
-					       quotients(sums + i + 12, divisor));
+		__m128i low = _mm_packs_epi32(
+			quotients(four_sums(form, sums, i, degree, stored), divisor),
+			quotients(four_sums(form, sums, i + 4, degree, stored), divisor));
+		__m128i high = _mm_packs_epi32(
+			quotients(four_sums(form, sums, i + 8, degree, stored), divisor),
+			quotients(four_sums(form, sums, i + 12, degree, stored), divisor));
 		__m256i now = _mm256_set_m128i(high, low);
 		__m256i change = _mm256_sub_epi16(now, _mm256_load_si256((const __m256i *)(stored + i)));
 		_mm256_store_si256((__m256i *)(fresh + i), now);
@@ -113,6 +275,10 @@ AVX2 static void avx2_refresh(const int32_t *sums, uint32_t degree, const int16_
 	*fresh_square = sum_of_lanes(ff);
 	*residual_square = sum_of_lanes(rr);
 }
+
+REFRESH(AVX2, avx2, whole, GCN_WHOLE)
+REFRESH(AVX2, avx2, units, GCN_UNITS)
+REFRESH(AVX2, avx2, rest, GCN_REST)
 
 AVX2 static int64_t avx2_dot(const int16_t *a, const int16_t *b, uint32_t dimensions)
 {
@@ -132,14 +298,24 @@ AVX2 static int64_t avx2_dot(const int16_t *a, const int16_t *b, uint32_t dimens
 	return sum_of_lanes(total);
 }
 
-const struct gcn_kernels gcn_kernels_avx2 = {avx2_add, avx2_subtract, avx2_refresh, avx2_dot};
+const struct gcn_kernels gcn_kernels_avx2 = {
+	{avx2_add_whole, avx2_add_units, avx2_add_rest},
+	{avx2_subtract_whole, avx2_subtract_units, avx2_subtract_rest},
+	{avx2_refresh_whole, avx2_refresh_units, avx2_refresh_rest},
+	avx2_settle, avx2_dot,
+};
 
 bool gcn_have_avx2(void)
 {
 	return __builtin_cpu_supports("avx2");
 }
 #else
-const struct gcn_kernels gcn_kernels_avx2 = {scalar_add, scalar_subtract, scalar_refresh, scalar_dot};
+const struct gcn_kernels gcn_kernels_avx2 = {
+	{scalar_add_whole, scalar_add_units, scalar_add_rest},
+	{scalar_subtract_whole, scalar_subtract_units, scalar_subtract_rest},
+	{scalar_refresh_whole, scalar_refresh_units, scalar_refresh_rest},
+	scalar_settle, scalar_dot,
+};
 
 bool gcn_have_avx2(void)
 {

@@ -9,12 +9,22 @@
  * degrees and hidden states of layer k, and writes hidden states of k and sums of k + 1: the order in
  * which a layer's nodes are taken changes no bit. Invariant, between and during flushes: s_v^(k) is
  * exactly the sum of the stored h_w^(k-1) over the neighbours of v. At tau = 0 every residual is pushed,
- * so after a flush all r are 0 and the state is that of a full recomputation. Called by gcn_flush(). */
+ * so after a flush all r are 0 and the state is that of a full recomputation.
+ *
+ * Bounded work. A flush may stop after so many edges and go on later, also in the middle of the push of a
+ * hub: that has taken its new h, and its neighbours from the newest down to the cursor have r; those
+ * before the cursor have not, and their sums are those of h - r. One hub at a time; events meanwhile keep
+ * the cursor right (gcn_hub_follow). What is read in between is a mixture of before and after, within the
+ * same bound as before; once a flush has finished, nothing tells that it was interrupted at tau = 0. */
 #include "graph-updater/gcn_internal.h"
+
+#include <math.h>
+
+enum { ROWS_AHEAD = 4 };
 
 void gcn_mix(const struct gcn *gcn, struct gcn_side *side, uint32_t node)
 {
-	int16_t *final = gcn->fresh;
+	_Alignas(64) int16_t final[GCN_DIMENSIONS_MAX];
 
 	for (uint32_t i = 0; i < gcn->options.dimensions; i++) {
 		int32_t mixed = GCN_WEIGHT_ONE / 2;
@@ -41,34 +51,95 @@ static bool mark_changed(struct gcn_side *side, uint32_t node)
 	return true;
 }
 
-/* The node's residual goes into its neighbours' sums of the next layer. */
-static bool push(struct gcn *gcn, int s, uint32_t layer, uint32_t node, const int16_t *residual)
+/* ---- a push ---- */
+
+static void spend(struct gcn *gcn, uint64_t work)
+{
+	if (gcn->budget != GCN_UNBOUNDED)
+		gcn->budget = gcn->budget > work ? gcn->budget - work : 0;
+}
+
+/* Neighbours first .. end - 1 of the list get the residual into their sums of the next layer. */
+static bool push_range(struct gcn *gcn, int s, uint32_t layer, const struct graph_neighbours *list,
+		       uint32_t first, uint32_t end, const int16_t *residual)
 {
 	struct gcn_side *other = &gcn->sides[!s];
-	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
-	const uint32_t ahead = 4;
+	size_t row_bytes = gcn_sums_row_bytes(other, layer + 1, gcn->options.dimensions);
 
-	gcn->pushes++;
-	gcn->push_edges += list.count;
-	for (uint32_t e = 0; e < list.count; e++) {
-		uint32_t neighbour = graph_neighbour(&list, e);
-		uint32_t later = e + ahead < list.count ? graph_neighbour(&list, e + ahead) : UINT32_MAX;
+	gcn->push_edges += end - first;
+	spend(gcn, end - first);
+	for (uint32_t e = first; e < end; e++) {
+		uint32_t neighbour = graph_neighbour(list, e);
+		uint32_t later = e + ROWS_AHEAD < end ? graph_neighbour(list, e + ROWS_AHEAD) : UINT32_MAX;
 		if (later < chunks_rows(&other->meta)) {
 			const char *row = (const char *)gcn_sums_of(other, layer + 1, later);
-			__builtin_prefetch(row, 1);
-			__builtin_prefetch(row + 64, 1);
-			__builtin_prefetch(row + 128, 1);
-			__builtin_prefetch(row + 192, 1);
+			for (size_t byte = 0; byte < row_bytes; byte += 64)
+				__builtin_prefetch(row + byte, 1);
 			__builtin_prefetch(gcn_meta_of(other, later), 1);
 		}
-		if (!graph_neighbour_in_gcn(&list, e))
+		if (!graph_neighbour_in_gcn(list, e))
 			continue;
-		gcn_sums_change(gcn, other, layer + 1, neighbour, residual, true);
-		if (!gcn_mark(other, layer + 1, neighbour))
+		if (!gcn_sums_change(gcn, other, layer + 1, neighbour, residual, true) ||
+		    !gcn_mark(other, layer + 1, neighbour))
 			return false;
 	}
 	return true;
 }
+
+/* The hub in progress goes on as far as the budget reaches. */
+static bool push_hub(struct gcn *gcn)
+{
+	struct gcn_hub *hub = &gcn->hub;
+	struct graph_neighbours list = gcn_neighbours_of(gcn, hub->side, hub->node);
+	uint32_t first = hub->cursor > gcn->budget ? hub->cursor - (uint32_t)gcn->budget : 0;
+	uint32_t end = hub->cursor;
+
+	hub->cursor = first;
+	return push_range(gcn, hub->side, hub->layer, &list, first, end, hub->residual);
+}
+
+/* The node's residual goes to its neighbours; it takes its new hidden state next. */
+static bool push(struct gcn *gcn, int s, uint32_t layer, uint32_t node, const int16_t *residual)
+{
+	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
+
+	gcn->pushes++;
+	if (list.count <= gcn->options.hub_degree)
+		return push_range(gcn, s, layer, &list, 0, list.count, residual);
+	gcn->hub.side = s;
+	gcn->hub.layer = layer;
+	gcn->hub.node = node;
+	gcn->hub.cursor = list.count;
+	memcpy(gcn->hub.residual, residual, gcn->options.dimensions * sizeof *residual);
+	return push_hub(gcn);
+}
+
+bool gcn_hub_follow(struct gcn *gcn, int s, const struct graph_change *change, bool had, bool has)
+{
+	struct gcn_hub *hub = &gcn->hub;
+	struct gcn_side *other = &gcn->sides[!s];
+	uint32_t old_at = s == GCN_USERS ? change->old_place.in_user : change->old_place.in_item;
+	uint32_t new_at = s == GCN_USERS ? change->new_place.in_user : change->new_place.in_item;
+	uint32_t neighbour = s == GCN_USERS ? change->item.v : change->user.v;
+	bool old_waits = change->old_edge && old_at < hub->cursor, new_waits;
+
+	if (change->old_edge && change->new_edge &&
+	    edge_time_ms(change->old_edge) == edge_time_ms(change->new_edge)) {
+		new_waits = old_waits;
+	} else {
+		hub->cursor -= old_waits;
+		new_waits = change->new_edge && new_at < hub->cursor;
+		hub->cursor += new_waits;
+	}
+	/* The sums were changed by the hub's new h; one who waits has, or shall have, h - r. */
+	if (had && old_waits && !gcn_sums_change(gcn, other, hub->layer + 1, neighbour, hub->residual, true))
+		return false;
+	if (has && new_waits && !gcn_sums_change(gcn, other, hub->layer + 1, neighbour, hub->residual, false))
+		return false;
+	return (!had && !has) || gcn_mark(other, hub->layer + 1, neighbour);
+}
+
+/* ---- a node, a layer, a flush ---- */
 
 /* The rows of a node that comes up soon: they lie anywhere. */
 static void prefetch_node(const struct gcn *gcn, const struct gcn_side *side, uint32_t layer, uint32_t node)
@@ -76,8 +147,9 @@ static void prefetch_node(const struct gcn *gcn, const struct gcn_side *side, ui
 	const char *sums = (const char *)gcn_sums_of(side, layer, node);
 	const char *hidden = (const char *)gcn_hidden_of(side, layer, node);
 	size_t row_bytes = gcn->options.dimensions * sizeof(int16_t);
+	size_t sums_bytes = gcn_sums_row_bytes(side, layer, gcn->options.dimensions);
 
-	for (size_t byte = 0; byte < 2 * row_bytes; byte += 64)
+	for (size_t byte = 0; byte < sums_bytes; byte += 64)
 		__builtin_prefetch(sums + byte);
 	for (size_t byte = 0; byte < row_bytes; byte += 64)
 		__builtin_prefetch(hidden + byte, 1);
@@ -90,17 +162,24 @@ static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 	int64_t fresh_square, residual_square;
 
 	gcn_sums_refresh(gcn, side, layer, node, gcn->fresh, gcn->residual, &fresh_square, &residual_square);
-	if (!residual_square)
-		return true;
-	if (layer < gcn->last_layer) {
+	if (residual_square && layer < gcn->last_layer) {
 		/* Exact: both are integers below 2^53. */
-		if ((double)residual_square <= gcn->threshold_square * (double)fresh_square)
+		if ((double)residual_square <= gcn->threshold_square * (double)fresh_square) {
+			gcn->held++;
+			gcn->held_mass += sqrt((double)residual_square);
 			return true;
+		}
 		if (!push(gcn, s, layer, node, gcn->residual))
 			return false;
 	}
-	gcn_set_hidden(gcn, side, layer, node, gcn->fresh, fresh_square);
-	return side->single == (int)layer || !side->weights[layer] || mark_changed(side, node);
+	if (residual_square) {
+		gcn_set_hidden(gcn, side, layer, node, gcn->fresh, fresh_square);
+		gcn_sums_settle(gcn, side, layer, node, gcn->residual);
+	}
+	if (layer == gcn->last_layer)
+		gcn_sums_narrow(gcn, side, node);
+	return !residual_square || side->single == (int)layer || !side->weights[layer] ||
+	       mark_changed(side, node);
 }
 
 static bool flush_if_dirty(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
@@ -113,43 +192,78 @@ static bool flush_if_dirty(struct gcn *gcn, int s, uint32_t layer, uint32_t node
 	return !dirty || !meta->degree || flush_node(gcn, s, layer, node);
 }
 
-/* All nodes of the frontier; where they are many, in the order of their rows, which is faster. */
+/* The nodes of the frontier; where they are many, in the order of their rows, which is faster. */
 static bool flush_layer(struct gcn *gcn, int s, uint32_t layer)
 {
 	struct gcn_side *side = &gcn->sides[s];
 	struct gcn_list *list = &side->frontier[layer];
 	bool room = true;
 
-	if (list->count > chunks_rows(&side->meta) / 4) {
+	if (gcn->budget == GCN_UNBOUNDED && list->count > chunks_rows(&side->meta) / 4) {
 		for (uint32_t node = 0; node < chunks_rows(&side->meta) && room; node++)
 			room = flush_if_dirty(gcn, s, layer, node);
-	} else {
-		for (size_t n = 0; n < list->count && room; n++) {
-			if (n + 4 < list->count)
-				prefetch_node(gcn, side, layer, list->nodes[n + 4]);
-			room = flush_if_dirty(gcn, s, layer, list->nodes[n]);
-		}
+		list->count = 0;
+		return room;
 	}
-	list->count = 0;
+	while (list->count && gcn->budget && !gcn->hub.cursor && room) {
+		uint32_t node = list->nodes[--list->count];
+		spend(gcn, 1);
+		if (list->count > ROWS_AHEAD)
+			prefetch_node(gcn, side, layer, list->nodes[list->count - ROWS_AHEAD]);
+		room = flush_if_dirty(gcn, s, layer, node);
+	}
 	return room;
 }
 
-enum status gcn_flush(struct gcn *gcn, struct error *error)
+static void mix_changed(struct gcn *gcn)
 {
-	bool room = true;
-
-	for (uint32_t layer = 1; layer <= gcn->last_layer && room; layer++)
-		for (int s = 0; s < GCN_SIDES && room; s++)
-			room = flush_layer(gcn, s, layer);
 	for (int s = 0; s < GCN_SIDES; s++) {
 		struct gcn_side *side = &gcn->sides[s];
 		for (size_t n = 0; n < side->changed.count; n++) {
 			struct gcn_meta *meta = gcn_meta_of(side, side->changed.nodes[n]);
-			gcn_mix(gcn, side, side->changed.nodes[n]);
+			if (meta->degree)
+				gcn_mix(gcn, side, side->changed.nodes[n]);
 			meta->changed = false;
 		}
 		side->changed.count = 0;
 	}
-	gcn->flushes++;
-	return room ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "gcn: out of memory in a flush");
+}
+
+uint64_t gcn_waiting(const struct gcn *gcn)
+{
+	uint64_t waiting = gcn->hub.cursor;
+
+	for (int s = 0; s < GCN_SIDES; s++)
+		for (uint32_t k = 1; k <= gcn->sides[s].top; k++)
+			waiting += gcn->sides[s].frontier[k].count;
+	return waiting;
+}
+
+enum status gcn_flush_some(struct gcn *gcn, uint64_t work_max, bool *finished, struct error *error)
+{
+	bool room = true;
+
+	gcn->budget = work_max;
+	if (gcn->hub.cursor)
+		room = push_hub(gcn);
+	for (uint32_t layer = 1; layer <= gcn->last_layer && room; layer++)
+		for (int s = 0; s < GCN_SIDES && room && gcn->budget && !gcn->hub.cursor; s++)
+			room = flush_layer(gcn, s, layer);
+	mix_changed(gcn);
+	if (!room)
+		return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory in a flush");
+	*finished = !gcn_waiting(gcn);
+	gcn->flushes += *finished;
+	return STATUS_OK;
+}
+
+enum status gcn_flush(struct gcn *gcn, struct error *error)
+{
+	enum status status;
+	bool finished;
+
+	do
+		status = gcn_flush_some(gcn, GCN_UNBOUNDED, &finished, error);
+	while (!status && !finished);
+	return status;
 }

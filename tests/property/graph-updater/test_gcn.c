@@ -156,6 +156,109 @@ START_TEST(flush_after_every_event)
 }
 END_TEST
 
+/* Flushes that stop after a little work, hubs in the middle of their push, events in between: sums are
+ * exact at every moment, the threshold holds, and at threshold 0 a finished flush is a full propagation. */
+START_TEST(flush_in_pieces)
+{
+	unsigned interrupted = 0, followed = 0;
+
+	for (uint64_t seed = 900; seed < 924; seed++) {
+		struct world_options options = world_defaults();
+		struct draw draw = {seed};
+		struct error error = {0};
+		struct world world;
+		int64_t now_ms = 1000;
+		bool finished = true;
+		options.gcn.layers = 2 + seed % 3;
+		options.gcn.dimensions = seed % 2 ? 32 : 64;
+		options.gcn.both_sides = seed % 5 == 0;
+		options.gcn.threshold = seed % 4 == 3 ? 0.03 : 0;
+		options.gcn.hub_degree = 2;
+		options.gcn.wide_degree = seed % 3 ? 0 : 6;
+		options.graph.view_edges = seed % 7 == 0;
+		options.graph.edges_max = seed % 2 ? 300 : 1000000;
+		world = world_create(options, seed);
+		if (seed % 2)
+			world.gcn->kernels = &gcn_kernels_scalar;
+		for (unsigned n = 0; n < 1200; n++) {
+			/* Few users and items: most events change a list that a hub is walking along. */
+			struct interaction_event event =
+				random_event(&draw, &names, (struct mix){30, 20, 100, 120, 10, &now_ms});
+			followed += gcn_get_stats(world.gcn).hub_neighbours != 0;
+			world_apply(&world, &event, seed);
+			if (draw_below(&draw, 3))
+				continue;
+			must(gcn_flush_some(world.gcn, 1 + draw_below(&draw, 12), &finished, &error), &error, seed);
+			interrupted += gcn_get_stats(world.gcn).hub_neighbours != 0;
+			ck_assert_int_eq(finished, gcn_waiting(world.gcn) == 0);
+			if (n % 4 == 0)
+				must(gcn_check(world.gcn, &error), &error, seed);
+			if (n % 100)
+				continue;
+			while (!finished)
+				must(gcn_flush_some(world.gcn, 1 + draw_below(&draw, 9), &finished, &error), &error,
+				     seed);
+			must(gcn_check(world.gcn, &error), &error, seed);
+			if (options.gcn.threshold == 0)
+				equals_reference(&world, 1, seed);
+			else
+				within_bound(&world, seed);
+		}
+		for (unsigned u = 0; u < 30; u++) {
+			struct interaction_event erase = {.user_id = text_of(names.user[u]), .kind = KIND_REMOVE,
+							  .event_time_ms = now_ms + 1};
+			world_apply(&world, &erase, seed);
+			must(gcn_check(world.gcn, &error), &error, seed);
+		}
+		must(gcn_flush(world.gcn, &error), &error, seed);
+		ck_assert_uint_eq(gcn_get_stats(world.gcn).hub_neighbours + graph_get_counts(world.graph).edges, 0);
+		world_destroy(&world);
+	}
+	ck_assert_uint_gt(interrupted, 1000);
+	ck_assert_uint_gt(followed, 1000);
+}
+END_TEST
+
+/* Both ends of 10^6 edges, as a user and as an item: a call's work is bounded whatever the hub. */
+START_TEST(hubs_never_stall)
+{
+	enum { HUB = 1000000, WORK = 1 << 14, OTHERS = 200 };
+
+	for (int of_item = 0; of_item < 2; of_item++) {
+		struct world_options options = world_defaults();
+		struct error error = {0};
+		struct world world;
+		uint64_t pushed = 0, calls = 0;
+		bool finished;
+		options.graph.users_max = options.graph.items_max = options.gcn.users_max =
+			options.gcn.items_max = HUB + OTHERS;
+		options.graph.edges_max = 2 * HUB;
+		options.gcn.dimensions = 16;
+		world = world_create(options, 0);
+		/* Both ends have neighbours apart from the hub, so that its change goes on. */
+		for (int n = 0; n < HUB + 2 * OTHERS; n++) {
+			char user[16], item[16];
+			struct interaction_event event = {.kind = KIND_CLICK, .event_time_ms = n};
+			int number = n < HUB ? n : n % OTHERS;
+			snprintf(user, sizeof user, "u%d", of_item ? number : n < HUB ? 0 : n);
+			snprintf(item, sizeof item, "i%d", of_item ? (n < HUB ? 0 : n) : number);
+			event.user_id = text_of(user);
+			event.item_id = text_of(item);
+			world_apply(&world, &event, 0);
+		}
+		do {
+			must(gcn_flush_some(world.gcn, WORK, &finished, &error), &error, 0);
+			ck_assert_uint_le(gcn_get_stats(world.gcn).push_edges - pushed, WORK + GCN_HUB_DEGREE);
+			pushed = gcn_get_stats(world.gcn).push_edges;
+		} while (++calls < 1000000 && !finished);
+		ck_assert(finished);
+		ck_assert_uint_gt(calls, HUB / WORK);
+		equals_reference(&world, 2, 0);
+		world_destroy(&world);
+	}
+}
+END_TEST
+
 /* Equal state by id bytes, at every threshold, whatever internal ids and vector width. */
 START_TEST(internal_ids_decide_nothing)
 {
@@ -372,6 +475,8 @@ int main(void)
 	tcase_set_timeout(tcase, 300);
 	tcase_add_test(tcase, all_shapes);
 	tcase_add_test(tcase, flush_after_every_event);
+	tcase_add_test(tcase, flush_in_pieces);
+	tcase_add_test(tcase, hubs_never_stall);
 	tcase_add_test(tcase, internal_ids_decide_nothing);
 	tcase_add_test(tcase, nearest_on_made_rows);
 	tcase_add_test(tcase, nearest_equals_all_pairs);

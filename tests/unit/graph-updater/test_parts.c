@@ -214,7 +214,8 @@ START_TEST(kernels_agree)
 				 gcn_kernels_avx2.dot(row[0], row[1], dimensions));
 		for (int path = 0; path < 2; path++) {
 			const struct gcn_kernels *kernels = path ? &gcn_kernels_avx2 : &gcn_kernels_scalar;
-			kernels->refresh(sums[path], degree, row[0], dimensions, fresh[path], residual[path],
+			kernels->refresh[GCN_WHOLE](sums[path], degree, row[0], dimensions, fresh[path],
+						    residual[path],
 					 &squares[path][0],
 					 &squares[path][1]);
 			for (uint32_t i = 0; i < dimensions; i++) {
@@ -222,14 +223,77 @@ START_TEST(kernels_agree)
 				ck_assert(llabs(twice) <= degree);
 				ck_assert(llabs(twice) < degree || fresh[path][i] % 2 == 0);
 			}
-			kernels->add(sums[path], row[1], dimensions);
-			kernels->subtract(sums[path], row[0], dimensions);
+			ck_assert(kernels->add[GCN_WHOLE](sums[path], row[1], dimensions));
+			ck_assert(kernels->subtract[GCN_WHOLE](sums[path], row[0], dimensions));
 		}
 		ck_assert(!memcmp(sums[0], sums[1], dimensions * sizeof **sums));
 		ck_assert(!memcmp(fresh[0], fresh[1], dimensions * sizeof **fresh));
 		ck_assert(!memcmp(residual[0], residual[1], dimensions * sizeof **residual));
 		ck_assert(!memcmp(squares[0], squares[1], sizeof *squares));
 	}
+}
+END_TEST
+
+/* The two short forms say what the whole sum says, on both paths: refreshed, changed, settled; a rest that
+ * does not fit is refused and stays. */
+START_TEST(short_sums_say_the_same)
+{
+	static _Alignas(64) int16_t stored[256], row[256], half[256], before[256];
+	static _Alignas(64) int16_t fresh[2][256], residual[2][256];
+	static _Alignas(64) int32_t whole[256];
+	struct draw draw = {4};
+	int refused = 0, taken = 0;
+
+	for (int round = 0; round < 6000; round++) {
+		uint32_t dimensions = 16 * (1 + draw_below(&draw, 16)), degree = 1 + draw_below(&draw, 1 << 14);
+		enum gcn_form form = round % 2 ? GCN_UNITS : GCN_REST;
+		const struct gcn_kernels *kernels = round / 2 % 2 && gcn_have_avx2() ? &gcn_kernels_avx2
+										     : &gcn_kernels_scalar;
+		int64_t squares[2][2];
+		bool fits = true;
+		for (uint32_t i = 0; i < dimensions; i++) {
+			int64_t sum, slack;
+			stored[i] = (int16_t)((int)draw_below(&draw, 2 * GCN_ONE + 1) - GCN_ONE);
+			row[i] = (int16_t)(form == GCN_UNITS ? (draw_below(&draw, 2) ? GCN_ONE : -GCN_ONE)
+					   : (int)draw_below(&draw, 2 * GCN_ONE + 1) - GCN_ONE);
+			if (form == GCN_UNITS) {
+				half[i] = (int16_t)((int)draw_below(&draw, 2 * degree + 1) - (int)degree);
+				sum = (int64_t)half[i] * GCN_ONE;
+			} else {
+				/* |s| <= 2^13 d, at the limits too. */
+				slack = (int64_t)GCN_ONE * degree - llabs((int64_t)stored[i] * degree);
+				slack = slack > INT16_MAX ? INT16_MAX : slack;
+				half[i] = (int16_t)((int64_t)draw_below(&draw, (uint32_t)(2 * slack + 1)) - slack);
+				sum = half[i] + (int64_t)degree * stored[i];
+				fits = fits && half[i] + row[i] <= INT16_MAX && half[i] + row[i] >= INT16_MIN;
+			}
+			whole[i] = (int32_t)sum;
+		}
+		kernels->refresh[form](half, degree, stored, dimensions, fresh[0], residual[0], &squares[0][0],
+				       &squares[0][1]);
+		gcn_kernels_scalar.refresh[GCN_WHOLE](whole, degree, stored, dimensions, fresh[1], residual[1],
+						      &squares[1][0], &squares[1][1]);
+		ck_assert(!memcmp(fresh[0], fresh[1], dimensions * sizeof **fresh));
+		ck_assert(!memcmp(residual[0], residual[1], dimensions * sizeof **residual));
+		ck_assert(!memcmp(squares[0], squares[1], sizeof *squares));
+		memcpy(before, half, sizeof half);
+		ck_assert(kernels->add[form](half, row, dimensions) == fits);
+		for (uint32_t i = 0; i < dimensions; i++)
+			ck_assert_int_eq(half[i] - before[i], !fits ? 0 : form == GCN_UNITS ? row[i] / GCN_ONE : row[i]);
+		if (fits)
+			ck_assert(kernels->subtract[form](half, row, dimensions));
+		ck_assert(!memcmp(before, half, dimensions * sizeof *half));
+		refused += !fits;
+		taken += fits;
+		if (form == GCN_REST) {
+			kernels->settle(half, degree, residual[0], dimensions);
+			for (uint32_t i = 0; i < dimensions; i++) {
+				ck_assert_int_eq(half[i] + (int64_t)degree * fresh[0][i], whole[i]);
+				ck_assert(2 * abs(half[i]) <= (int)degree);
+			}
+		}
+	}
+	ck_assert(refused > 100 && taken > 100);
 }
 END_TEST
 
@@ -406,6 +470,7 @@ int main(void)
 	tcase_add_test(tcase, tombstones_run_out);
 	tcase_add_test(tcase, catalog_keeps_the_latest);
 	tcase_add_test(tcase, kernels_agree);
+	tcase_add_test(tcase, short_sums_say_the_same);
 	tcase_add_test(tcase, sums_beyond_int32);
 	tcase_add_test(tcase, exports_and_inspects);
 	tcase_add_test(tcase, configuration_is_checked);
