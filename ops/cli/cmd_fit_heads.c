@@ -194,6 +194,18 @@ static void tell(void *context, const char *what, uint64_t done, uint64_t total)
 
 /* ---- the command ---- */
 
+static enum status check_wording(const struct bundle *bundle, const struct sample_folder *samples,
+				 struct error *error)
+{
+	char wording[BUNDLE_HASH_BYTES];
+	bundle_wording_hash(bundle, wording);
+	if (!samples->wording[0] || strcmp(samples->wording, wording) == 0)
+		return STATUS_OK;
+	return error_set(error, STATUS_CONFIG,
+			 "the samples were written with another template or other answer words (%s) than this "
+			 "bundle has (%s)", samples->wording, wording);
+}
+
 /* What an adapter has learned from must lie before what heads are calibrated and judged on. */
 static enum status check_leak(const struct arguments *arguments, const struct bundle *bundle,
 			      const struct dataset *data, struct error *error)
@@ -230,18 +242,21 @@ static void print_figures(const struct fit_result *result, size_t rows, FILE *ou
 		result->seconds_heads > 0 ? (double)rows / result->seconds_heads * 60 : 0.0);
 }
 
-static enum status report(const struct arguments *arguments, const struct dataset *data,
+static enum status report(const struct arguments *arguments, const struct sample_folder *samples,
 			  const struct bundle *bundle, const struct fit_result *result, size_t rows,
 			  struct error *error)
 {
+	const struct dataset *data = &samples->data;
 	json_t *root = fit_report_json(&arguments->fit, data, result);
 	json_t *risk = fit_report_risk(&arguments->fit, result);
 	enum status status = root && risk ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "no memory to report");
 	if (!status) {
+		json_object_set(root, "samples", samples->description);
 		struct fit_bundle parts = {.out = arguments->out, .name = arguments->name,
 					   .model = arguments->scorer.model, .portable = arguments->portable,
 					   .bundle = bundle, .options = &arguments->fit, .data = data,
-					   .result = result, .report = root, .risk = risk};
+					   .result = result, .report = root, .risk = risk,
+					   .samples = samples->description};
 		status = fit_bundle_write(&parts, error);
 	}
 	if (!status && arguments->json) {
@@ -271,6 +286,7 @@ static enum status fit_heads_command(struct arguments *arguments, struct error *
 	if (status || (status = bundle_open(&arguments->scorer, &bundle, error)) ||
 	    (status = exit_layers_parse(arguments->exits, model_get_config(bundle->model)->layers, &layers, error)) ||
 	    (status = sample_folder_open(arguments->samples, &samples, error)) ||
+	    (status = check_wording(bundle, samples, error)) ||
 	    (status = check_leak(arguments, bundle, &samples->data, error)))
 		goto cleanup;
 	snprintf(cache, sizeof cache, "%s/hidden", arguments->samples);
@@ -296,7 +312,7 @@ static enum status fit_heads_command(struct arguments *arguments, struct error *
 	for (int part = 0; part < PARTS; part++)
 		rows += result->with_hidden[part];
 	rows = (size_t)((double)rows * (double)samples->data.rows / (double)samples->data.impressions);
-	status = report(arguments, &samples->data, bundle, result, rows, error);
+	status = report(arguments, samples, bundle, result, rows, error);
 cleanup:
 	fit_result_destroy(result);
 	sample_folder_close(samples);

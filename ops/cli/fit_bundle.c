@@ -84,6 +84,21 @@ static enum status put_json(const char *folder, const char *name, json_t *root, 
 	return status;
 }
 
+/* A head has learned from prompts and statistics that these made. */
+static void print_settings(json_t *settings, FILE *out)
+{
+	const char *key;
+	json_t *value;
+	if (!json_is_object(settings))
+		return;
+	fputs("\n## Settings of the samples\n\nServe with the same, or the heads read what they have not "
+	      "learned:\n\n```\n", out);
+	json_object_foreach(settings, key, value)
+		if (json_is_string(value))
+			fprintf(out, "%s=%s\n", key, json_string_value(value));
+	fputs("```\n", out);
+}
+
 static enum status put_report(const struct fit_bundle *parts, struct error *error)
 {
 	char path[PATH_BYTES], part[PATH_BYTES];
@@ -93,6 +108,7 @@ static enum status put_report(const struct fit_bundle *parts, struct error *erro
 	if (!file)
 		return error_set(error, STATUS_CANNOT_CREATE, "%s: %s", part, strerror(errno));
 	fit_report_print(parts->options, parts->data, parts->result, true, file);
+	print_settings(json_object_get(parts->samples, "settings"), file);
 	bool good = !ferror(file);
 	if (fclose(file) != 0 || !good || rename(part, path) != 0) {
 		unlink(part);

@@ -14,7 +14,7 @@ struct fit_bundle {
 	const struct fit_options *options;
 	const struct dataset *data;
 	const struct fit_result *result;
-	json_t *report, *risk;          /* borrowed */
+	json_t *report, *risk, *samples;        /* borrowed; samples.json */
 };
 
 /* Makes the folder. STATUS_CANNOT_CREATE: a bundle is there already and `force` is false. */

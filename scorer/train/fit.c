@@ -71,10 +71,8 @@ static void take_column(const struct fit *fit, uint32_t exit, double a, double b
 {
 	const struct dataset *data = &fit->input->data;
 	uint32_t exits = fit->options->exits;
-	for (size_t k = 0; k < fit->hidden_all.count; k++)
-		for (int64_t r = data->first[fit->hidden_all.impressions[k]];
-		     r < data->first[fit->hidden_all.impressions[k] + 1]; r++)
-			out[r] = a * fit->z[(size_t)r * exits + exit] + b;
+	for (size_t r = 0; r < data->rows; r++)
+		out[r] = a * fit->z[r * exits + exit] + b;
 }
 
 static enum status calibrate_exit(struct fit *fit, uint32_t exit, struct column *column, struct error *error)
@@ -87,8 +85,10 @@ static enum status calibrate_exit(struct fit *fit, uint32_t exit, struct column 
 	enum status status = judge(fit, fit->hidden, column->z, &report->raw, error);
 	if (status)
 		return status;
-	for (size_t k = 0; k < fit->hidden[PART_CALIBRATION].count; k++) {
-		uint32_t i = fit->hidden[PART_CALIBRATION].impressions[k];
+	/* A head that reads statistics alone is calibrated on all impressions of the part. */
+	struct dataset_list list = head->hidden ? fit->hidden[PART_CALIBRATION] : fit->part[PART_CALIBRATION];
+	for (size_t k = 0; k < list.count; k++) {
+		uint32_t i = list.impressions[k];
 		for (int64_t r = data->first[i]; r < data->first[i + 1]; r++) {
 			column->packed[count] = column->z[r];
 			column->labels[count++] = data->labels[r];

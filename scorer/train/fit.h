@@ -115,7 +115,8 @@ struct fit {
 	struct statistics_model *model; /* NULL without features */
 	double *model_z, *regression_z, *popularity_z;  /* [rows] */
 	struct hidden_states *states;
-	double *z;                      /* [rows, exits] as served, uncalibrated; rows with hidden states */
+	double *z;                      /* [rows, exits] as served, uncalibrated; NaN where a head needs a hidden
+					   state that the row has not */
 	float *own;                     /* [2, C] the model's norm; yes - no */
 	float *weights;                 /* what result->heads points into */
 };

@@ -248,20 +248,19 @@ static void apply_heads(struct fit *fit)
 	const struct dataset *data = &fit->input->data;
 	const struct exit_heads *heads = &fit->result->heads;
 	float epsilon = model_get_config(fit->input->bundle->model)->rms_norm_eps;
-	for (size_t j = 0; j < fit->hidden_all.count; j++) {
-		uint32_t i = fit->hidden_all.impressions[j];
+	for (uint32_t i = 0; i < data->impressions; i++)
 		for (size_t r = (size_t)data->first[i]; r < (size_t)data->first[i + 1]; r++)
 			for (uint32_t e = 0; e < heads->count; e++) {
 				const struct exit_head_weights *head = &heads->heads[e];
 				struct readout readout = {head->norm, head->vector, 1};
-				float read = 0;
-				if (head->hidden)
+				uint32_t place = fit->hidden_place[i];
+				float read = head->hidden && place == UINT32_MAX ? NAN : 0;
+				if (head->hidden && place != UINT32_MAX)
 					readout_row(&readout, heads->width, epsilon,
-						    hidden_states_row(fit->states, e, j,
+						    hidden_states_row(fit->states, e, place,
 								      r - (size_t)data->first[i]), &read);
 				fit->z[r * heads->count + e] = (double)read + before(fit, e, r);
 			}
-	}
 }
 
 static void pass_progress(void *context, uint64_t done, uint64_t total)

@@ -96,6 +96,7 @@ static enum status machine_start(struct machine *m, struct error *error)
 	struct forward_options forward_options = {
 		.table = m->table, .backend = m->backend, .policy = policy, .model_layers = config->layers,
 		.heads = m->heads, .rows_max = rows_max, .segments_max = m->batch->segments_max,
+		.stopping = options->stopping,
 	};
 	if ((status = forward_create(&forward_options, &m->forward, error)))
 		return status;

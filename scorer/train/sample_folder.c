@@ -140,7 +140,7 @@ static enum status read_description(struct sample_folder *s, const char *folder,
 {
 	struct mapped_file file = {0};
 	json_t *root = NULL;
-	const char *task, *model;
+	const char *task, *model, *wording;
 	char *path = mapped_file_join(folder, "samples.json");
 	enum status status = path ? mapped_file_open(path, &file, error) :
 				    error_set(error, STATUS_NO_MEMORY, "samples.json: no memory");
@@ -153,10 +153,13 @@ static enum status read_description(struct sample_folder *s, const char *folder,
 	}
 	snprintf(s->task, sizeof s->task, "%s", task);
 	s->data.clicked = strcmp(task, "clicked") == 0;
-	if ((status = bundle_json_text(path, root, "model_hash", &model, error)))
+	if ((status = bundle_json_text(path, root, "model_hash", &model, error)) ||
+	    (status = bundle_json_text(path, root, "wording", &wording, error)))
 		goto cleanup;
+	snprintf(s->wording, sizeof s->wording, "%s", wording ? wording : "");
 	snprintf(s->model, sizeof s->model, "%s", model ? model : "");
 	status = read_names(s, path, json_object_get(root, "features"), error);
+	s->description = json_incref(root);
 cleanup:
 	json_decref(root);
 	mapped_file_close(&file);
@@ -302,6 +305,7 @@ void sample_folder_close(struct sample_folder *s)
 		tensor_table_destroy(&shard->table);
 		mapped_file_close(&shard->file);
 	}
+	json_decref(s->description);
 	void *arrays[] = {s->shards, s->names, s->shard_of, s->first, s->time_ms, s->user, s->part,
 			  s->prefix_tokens, s->suffix_tokens, s->labels, s->values, s};
 	for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)

@@ -10,6 +10,8 @@
 #include "scorer/train/dataset.h"
 #include "scorer/train/hidden_states.h"
 
+#include <jansson.h>
+
 enum { SAMPLE_SHARDS_MAX = 65536 };
 
 struct sample_shard;
@@ -20,7 +22,9 @@ struct sample_folder {
 	uint32_t *prefix_tokens;        /* [impressions], instruction included */
 	uint32_t *suffix_tokens;        /* [rows] */
 	char (*names)[FEATURES_NAME_BYTES];     /* [data.features] */
-	char task[16], model[64];       /* "liked" or "clicked"; content hash, empty if not said */
+	char task[16];                  /* "liked" or "clicked" */
+	char model[64], wording[64];    /* hashes (bundle.h), empty if not said */
+	json_t *description;            /* samples.json */
 	struct sample_shard *shards;
 	size_t shards_count;
 	uint32_t *shard_of;             /* [impressions] */
