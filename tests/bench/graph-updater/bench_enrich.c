@@ -1,9 +1,10 @@
 /* bench_enrich.c - what enriching costs, on Amazon Beauty (TEST_SHARED_DIR): the newest fifth of the rows
  * become impressions of 8 candidates before their own interaction is applied, as a backfill does; then
- * impressions of 32 candidates with 100,000 users, while events go on pouring in.
+ * impressions of 32 candidates with 100,000 users: each searching alone, with nine events between two of them
+ * at full rate, and sharing scans.
  *
  * Verified before timed: two updaters with different internal ids must agree bit by bit, and counts and
- * means must equal a recount of the rows. argv[1]: 1 skips the second part. One thread. */
+ * means must equal a recount of the rows. argv[1]: 1 or 2, that part alone. One thread. */
 #include "base/clock.h"
 #include "graph-updater/updater.h"
 
@@ -255,15 +256,18 @@ static void report(const char *what, uint64_t *ns, size_t count)
 	       (double)ns[count * 99 / 100] / 1e3, (double)ns[count - 1] / 1e3);
 }
 
-/* rows before `first` are state; then at most `most` impressions, each followed by its interaction. */
-static void time_stream(size_t first, size_t most, uint32_t width, bool prepared, struct arena *arena)
+/* rows before `first` are state; then at most `most` impressions, each followed by the interactions from its
+ * own to the next one's: `events` of them. */
+static void time_stream(size_t first, size_t most, uint32_t width, size_t events, bool prepared,
+			struct arena *arena)
 {
 	struct updater *updater = create(1);
 	struct updater_stats before, after;
 	uint64_t *enrich_ns = malloc(most * sizeof *enrich_ns), *whole_ns = malloc(most * sizeof *whole_ns);
 	uint64_t *cpu_ns = malloc(most * sizeof *cpu_ns);
-	size_t last = first + most < rows_count ? first + most : rows_count, count = last - first;
-	int64_t begin, end;
+	size_t there = (rows_count - first) / events, count = most < there ? most : there;
+	size_t last = first + count * events;
+	int64_t begin, end, event_ns = 0;
 
 	MUST(enrich_ns && whole_ns && cpu_ns);
 	apply_catalog(updater);
@@ -271,7 +275,8 @@ static void time_stream(size_t first, size_t most, uint32_t width, bool prepared
 		apply_row(updater, &rows[row]);
 	updater_get_stats(updater, &before);
 	begin = clock_steady_ns();
-	for (size_t row = first; row < last; row++) {
+	for (size_t i = 0; i < count; i++) {
+		size_t row = first + i * events;
 		struct text_view candidates[CANDIDATES_MAX], users[LOOK_AHEAD];
 		struct impression_event impression;
 		struct scoring_request request;
@@ -281,8 +286,8 @@ static void time_stream(size_t first, size_t most, uint32_t width, bool prepared
 		if (prepared && (updater_events_to_flush(updater) == LOOK_AHEAD || row == first)) {
 			size_t ahead = updater_events_to_flush(updater);
 			ahead = ahead < last - row ? ahead : last - row;
-			for (size_t i = 0; i < ahead; i++)
-				users[i] = text_of(rows[row + i].user);
+			for (size_t u = 0; u < ahead; u++)
+				users[u] = text_of(rows[row + u].user);
 			updater_prepare(updater, users, ahead);
 		}
 		impression_of(row, width, candidates, &impression);
@@ -292,11 +297,14 @@ static void time_stream(size_t first, size_t most, uint32_t width, bool prepared
 		cpu_start = thread_cpu_ns();
 		start = clock_steady_ns();
 		MUST(updater_enrich(updater, &impression, false, arena, &request, &error) == STATUS_OK);
-		whole_ns[row - first] = (uint64_t)(clock_steady_ns() - start);
-		cpu_ns[row - first] = (uint64_t)(thread_cpu_ns() - cpu_start);
+		whole_ns[i] = (uint64_t)(clock_steady_ns() - start);
+		cpu_ns[i] = (uint64_t)(thread_cpu_ns() - cpu_start);
 		updater_get_stats(updater, &after);
-		enrich_ns[row - first] = after.enrich_ns - enriched;
-		apply_row(updater, &rows[row]);
+		enrich_ns[i] = after.enrich_ns - enriched;
+		start = clock_steady_ns();
+		for (size_t event = 0; event < events; event++)
+			apply_row(updater, &rows[row + event]);
+		event_ns += clock_steady_ns() - start;
 	}
 	end = clock_steady_ns();
 	updater_get_stats(updater, &after);
@@ -310,6 +318,9 @@ static void time_stream(size_t first, size_t most, uint32_t width, bool prepared
 	       (unsigned long long)(after.scans - before.scans),
 	       (double)(after.scan_ns - before.scan_ns) / 1e3 / (double)(after.scans - before.scans + !after.scans),
 	       (double)(end - begin) / 1e3 / (double)count);
+	if (events > 1)
+		printf("  %zu events between impressions, at %.0f a second with their flushes\n", events,
+		       (double)(count * events) * 1e9 / (double)event_ns);
 	time_many(updater, arena);
 	printf("  memory of the whole state: %.1f MB\n", (double)after.memory_bytes / 1e6);
 	free(cpu_ns);
@@ -332,12 +343,15 @@ int main(int argc, char **argv)
 	MUST(rows && arena && other_arena);
 	read_rows(1);
 	verify(rows_count / 5 * 4, arena, other_arena);
-	time_stream(rows_count / 5 * 4, 20000, 8, false, arena);
-	time_stream(rows_count / 5 * 4, rows_count, 8, true, arena);
-	time_stream(rows_count / 5 * 4, 20000, 32, true, arena);
+	if (argc < 2 || strcmp(argv[1], "2") != 0) {
+		time_stream(rows_count / 5 * 4, 20000, 8, 1, false, arena);
+		time_stream(rows_count / 5 * 4, rows_count, 8, 1, true, arena);
+		time_stream(rows_count / 5 * 4, 20000, 32, 1, true, arena);
+	}
 	if (argc < 2 || strcmp(argv[1], "1") != 0) {
 		read_rows(5);
-		time_stream(rows_count / 5 * 4, 20000, 32, true, arena);
+		time_stream(rows_count / 5 * 4, 20000, 32, 9, false, arena);
+		time_stream(rows_count / 5 * 4, 20000, 32, 1, true, arena);
 	}
 	free(rows);
 	arena_destroy(arena);
