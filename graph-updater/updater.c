@@ -8,6 +8,8 @@
 
 #include <math.h>
 
+/* Nodes and edges that a live flush may touch: a few milliseconds. */
+enum { FLUSH_WORK_MAX = 1 << 17 };
 enum { TOMBSTONES_MAX = 50000000, NODES_MAX = 1 << 30 };
 #define DAY_MS INT64_C(86400000)
 
@@ -188,14 +190,28 @@ void updater_destroy(struct updater *updater)
 
 /* ---- events ---- */
 
-enum status updater_flush(struct updater *updater, struct error *error)
+/* Live, a flush is bounded, so that hubs do not stall the stream, and goes on when the next one is due; in a
+ * backfill it is finished before the next event, so that the state follows from the order alone. */
+static enum status flush(struct updater *updater, struct error *error)
 {
-	enum status status = gcn_flush(updater->gcn, error);
+	uint64_t work_max = updater->live ? FLUSH_WORK_MAX : UINT64_MAX;
+	enum status status;
+	bool finished = false;
 
-	updater->events_since_flush = 0;
+	do
+		status = gcn_flush_some(updater->gcn, work_max, &finished, error);
+	while (!status && !finished && !updater->live);
+	/* An unfinished one counts as an event: it waits for the next flush. */
+	updater->events_since_flush = !finished;
 	updater->flush_epoch++;
 	enrichment_changed(updater->enrichment);
 	return status;
+}
+
+enum status updater_flush(struct updater *updater, struct error *error)
+{
+	updater->live = true;
+	return flush(updater, error);
 }
 
 static enum status apply_item(struct updater *updater, const struct item_event *item, int64_t clock_ms,
@@ -250,7 +266,7 @@ enum status updater_apply(struct updater *updater, const struct event *event, st
 	updater->clock_ms = clock_ms;
 	updater->graph_version++;
 	if (updater->events_since_flush >= updater->options.flush_events)
-		return updater_flush(updater, error);
+		return flush(updater, error);
 	return STATUS_OK;
 }
 
@@ -285,6 +301,11 @@ void updater_get_stats(const struct updater *updater, struct updater_stats *out)
 		.cut_texts = catalog_cut_texts(updater->catalog),
 		.flushes = gcn.flushes,
 		.pushes = gcn.pushes,
+		.push_edges = gcn.push_edges,
+		.held_nodes = gcn.held,
+		.held_mass_millionths = (uint64_t)(gcn.held_mass * 1e6),
+		.flush_waiting = gcn.waiting,
+		.hubs = gcn.hub_neighbours != 0,
 		.memory_bytes = sizeof *updater + ids_memory(updater->users.table) +
 				ids_memory(updater->items.table) + tombstones_memory(updater->tombstones) +
 				catalog_memory(updater->catalog) + graph_memory(updater->graph) + gcn.memory_bytes,

@@ -89,8 +89,10 @@ enum status updater_restore(struct updater *updater, const char *folder, int64_t
 			    const struct position **positions, size_t *positions_count,
 			    struct error *error);
 
-/* Refreshes the embeddings at once: for a live run that has waited 2 ms since the last event. A run that
- * must equal its replay bit for bit at a threshold above 0 never calls it. */
+/* Refreshes the embeddings at once: for a live run that has waited 2 ms since the last event. From then on
+ * flushes are bounded: what a hub leaves over waits for the next one, and readers see embeddings in which
+ * a part of its neighbours has its change. A run that must equal its replay bit for bit at a threshold above
+ * 0 never calls it. */
 enum status updater_flush(struct updater *updater, struct error *error);
 
 /* ---- looking inside (inspect, export, metrics); owner thread ---- */
@@ -102,6 +104,11 @@ struct updater_stats {
 	uint64_t users, items, catalog_items, edges, tombstones;
 	uint64_t graph_events, late_events, duplicate_events, void_events, evicted_edges, cut_texts;
 	uint64_t flushes, pushes;
+	uint64_t push_edges;            /* neighbours that pushes have reached */
+	uint64_t held_nodes;            /* nodes looked at in a flush and left alone, within graph.threshold */
+	uint64_t held_mass_millionths;  /* lengths of their residuals, added up; an embedding's is at most sqrt(D) */
+	uint64_t flush_waiting;         /* nodes, and neighbours of a hub, that the flush has still to reach */
+	uint64_t hubs;                  /* hubs whose push is under way: 0 or 1 */
 	uint64_t scans, scan_ns, enrichments, enrich_ns;
 	size_t memory_bytes;
 };

@@ -31,6 +31,7 @@ struct updater {
 	int64_t graph_version;
 	int64_t clock_ms;                       /* INT64_MIN: no event yet */
 	uint32_t events_since_flush;
+	bool live;                              /* flushes are bounded */
 	uint64_t flush_epoch;                   /* embeddings changed: neighbours kept are stale */
 	uint64_t graph_events, late_events, duplicate_events, void_events;
 
