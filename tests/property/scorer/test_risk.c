@@ -139,7 +139,7 @@ static double true_risk(struct world *w, const struct exit_policy *policy, doubl
 
 START_TEST(the_chosen_threshold_keeps_its_bound)
 {
-	enum { DRAWS = 100, TEST = 6 };
+	enum { DRAWS = 60, TEST = 6 };
 	struct world *large = calloc(1, sizeof *large), *small = calloc(1, sizeof *small);
 	uint8_t *exit_of = calloc(WORLD * EACH, 1);
 	uint64_t random = SEED;
