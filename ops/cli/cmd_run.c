@@ -217,7 +217,7 @@ static void print_totals_json(const struct pipeline_totals *totals)
 	       ",\"seconds\":%.3f,\"first_prediction_seconds\":%.3f,\"status\":{",
 	       totals->records, totals->items, totals->interactions, totals->impressions, totals->requests,
 	       totals->predictions, totals->candidates, totals->dead_letters, totals->late, totals->commits,
-	       totals->retries, totals->rewinds, totals->snapshots, totals->seconds,
+	       totals->retries, totals->rewinds, totals->snapshots.written, totals->seconds,
 	       totals->first_prediction_seconds);
 	for (int status = 0; status < PREDICTION_STATUSES; status++)
 		printf("%s\"%s\":%" PRIu64, status ? "," : "",
@@ -257,6 +257,7 @@ static enum status run_pipeline(const struct run_options *run, struct run_parts 
 		.scorer = parts->scorer,
 		.updater = run->stage == STAGE_SCORER ? NULL : &parts->updater_options,
 		.state_folder = parts->state_folder[0] ? parts->state_folder : NULL,
+		.state_lock_fd = parts->state.lock_fd,
 		.topics = parts->topics,
 		.limits = parts->limits,
 		.live = run->from.kafka && !run->until_end,

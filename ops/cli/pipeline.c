@@ -46,7 +46,7 @@ struct pipeline {
 	size_t chunk_count;
 	size_t chunk_candidates;
 	struct pacing pacing;
-	uint64_t events_since_snapshot;
+	struct saver saver;
 	bool at_cut;
 	bool unanswered;                /* told to stop, it left records of the last batch without an answer */
 	int64_t started_ns, polled_ns;          /* the first poll, the newest */
@@ -64,6 +64,13 @@ enum status pipeline_create(const struct pipeline_options *options, struct pipel
 	if (!pipeline)
 		return error_set(error, STATUS_NO_MEMORY, "out of memory");
 	pipeline->options = *options;
+	pipeline->saver = (struct saver){
+		.folder = options->state_folder,
+		.lock_fd = options->state_lock_fd,
+		.every_events = options->snapshot_events,
+		.source = options->source,
+		.totals = &pipeline->totals.snapshots,
+	};
 	pipeline->totals.first_prediction_seconds = -1;
 	pipeline->batch_arena = arena_create(BATCH_ARENA_BYTES_MAX);
 	pipeline->work_arena = arena_create(WORK_ARENA_BYTES_MAX);
@@ -86,6 +93,7 @@ void pipeline_destroy(struct pipeline *pipeline)
 {
 	if (!pipeline)
 		return;
+	saver_abandon(&pipeline->saver);
 	outbox_destroy(pipeline->outbox);
 	updater_destroy(pipeline->updater);
 	arena_destroy(pipeline->batch_arena);
@@ -232,7 +240,7 @@ static enum status apply_graph_event(struct pipeline *pipeline, const struct rec
 		pipeline->totals.items++;
 	else
 		pipeline->totals.interactions++;
-	pipeline->events_since_snapshot++;
+	pipeline->saver.events++;
 	if (status != STATUS_OK && status_class(status) == STATUS_CLASS_BAD)
 		return dead_letter(pipeline, record, "refused", text_of(error->text), error);
 	return status;
@@ -351,30 +359,6 @@ static enum status process_batch(struct pipeline *pipeline, const struct source_
 
 /* ---- state ---- */
 
-static enum status save_snapshot(struct pipeline *pipeline, struct error *error)
-{
-	struct source *source = pipeline->options.source;
-	const struct position *positions;
-	size_t count;
-	enum status status;
-	int64_t began_ns = clock_steady_ns();
-
-	if (!pipeline->updater || !pipeline->options.state_folder)
-		return STATUS_OK;
-	status = source->class->positions(source, &positions, &count, error);
-	if (status == STATUS_OK)
-		status = updater_save(pipeline->updater, pipeline->options.state_folder, positions, count,
-				      source->class->oldest_unanswered_ms(source), error);
-	if (status != STATUS_OK)
-		return error_prefix(error, "snapshot");
-	pipeline->events_since_snapshot = 0;
-	pipeline->totals.snapshots++;
-	log_info("snapshot.saved", "folder=%s graph_version=%" PRId64 " ms=%" PRId64,
-		 pipeline->options.state_folder, updater_graph_version(pipeline->updater),
-		 (clock_steady_ns() - began_ns) / 1000000);
-	return STATUS_OK;
-}
-
 /* A fresh graph from the newest snapshot that is not past the oldest unanswered impression, and the
  * source placed where it left off. */
 static enum status start_from_state(struct pipeline *pipeline, int64_t oldest_unanswered_ms,
@@ -387,6 +371,7 @@ static enum status start_from_state(struct pipeline *pipeline, int64_t oldest_un
 
 	if (!pipeline->options.updater)
 		return source->class->start(source, NULL, 0, INT64_MIN, error);
+	saver_abandon(&pipeline->saver);
 	updater_destroy(pipeline->updater);
 	pipeline->updater = NULL;
 	status = updater_create(pipeline->options.updater, &pipeline->updater, error);
@@ -402,7 +387,7 @@ static enum status start_from_state(struct pipeline *pipeline, int64_t oldest_un
 	}
 	if (status != STATUS_OK)
 		return status;
-	pipeline->events_since_snapshot = 0;
+	pipeline->saver.events = 0;
 	return source->class->start(source, positions, count, updater_clock_ms(pipeline->updater), error);
 }
 
@@ -510,9 +495,8 @@ static enum status step(struct pipeline *pipeline, bool *end, struct error *erro
 	if (status == STATUS_OK)
 		status = outbox_commit_if_due(pipeline->outbox,
 					      batch.count < pipeline->options.batch_records_max, error);
-	if (status == STATUS_OK && batch.cut &&
-	    pipeline->events_since_snapshot >= pipeline->options.snapshot_events)
-		status = save_snapshot(pipeline, error);
+	if (status == STATUS_OK)
+		status = saver_step(&pipeline->saver, pipeline->updater, batch.cut, error);
 	log_rates(pipeline, batch.backfill);
 	*end = batch.end && !pipeline->unanswered;
 	return status;
@@ -523,8 +507,9 @@ static enum status finish(struct pipeline *pipeline, struct error *error)
 	enum status status = outbox_settle(pipeline->outbox, error);
 
 	pipeline->totals.commits = pipeline->options.sink->class->commits(pipeline->options.sink);
-	if (status == STATUS_OK && pipeline->at_cut && pipeline->events_since_snapshot)
-		status = save_snapshot(pipeline, error);
+	if (status == STATUS_OK)
+		status = saver_finish(&pipeline->saver, pipeline->updater, pipeline->at_cut,
+				      pipeline->options.stopping, error);
 	if (status == STATUS_OK)
 		status = pipeline->options.sink->class->finish(pipeline->options.sink, error);
 	pipeline->totals.seconds = (double)(clock_steady_ns() - pipeline->started_ns) / 1e9;

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "consumer/source.h"
 #include "graph-updater/updater.h"
+#include "ops/cli/saver.h"
 #include "producer/sink.h"
 #include "scorer/scorer.h"
 
@@ -19,7 +20,8 @@ enum stage { STAGE_ALL, STAGE_GRAPH_UPDATER, STAGE_SCORER };
 struct pipeline_totals {
 	uint64_t records, items, interactions, impressions, requests, predictions, candidates;
 	uint64_t dead_letters, late, unknown_users, truncated;
-	uint64_t commits, retries, rewinds, snapshots;
+	uint64_t commits, retries, rewinds;
+	struct saver_totals snapshots;
 	uint64_t by_status[PREDICTION_STATUSES];
 	uint64_t queue_ns;                      /* summed over requests: from the poll to the scorer */
 	double seconds;                         /* from the first poll to the end */
@@ -33,6 +35,7 @@ struct pipeline_options {
 	struct scorer *scorer;                  /* borrowed; NULL for STAGE_GRAPH_UPDATER */
 	const struct updater_options *updater;  /* NULL for STAGE_SCORER */
 	const char *state_folder;               /* NULL: no snapshots */
+	int state_lock_fd;                      /* of that folder; -1: none */
 	struct topic_names topics;
 	struct event_limits limits;
 	bool at_least_once;

@@ -51,7 +51,12 @@ static const struct number numbers[] = {
 	{TOTALS, SECONDS, offsetof(struct pipeline_totals, queue_ns), "exitpoll_queue_seconds_total", NULL, NULL,
 	 "Time that requests waited between their record's arrival and the scorer, summed up."},
 	TOTAL(rewinds, "exitpoll_rewinds_total", "Returns to a snapshot after a rebalance."),
-	TOTAL(snapshots, "exitpoll_snapshots_total", "Snapshots written."),
+	TOTAL(snapshots.written, "exitpoll_snapshots_total", "Snapshots written."),
+	TOTAL(snapshots.failed, "exitpoll_snapshots_failed_total", "Snapshots that could not be written, or were given up."),
+	{TOTALS, SECONDS, offsetof(struct pipeline_totals, snapshots.pause_ns), "exitpoll_snapshot_pause_seconds_total",
+	 NULL, NULL, "Time that the stream stood still for snapshots."},
+	{TOTALS, SECONDS, offsetof(struct pipeline_totals, snapshots.write_ns), "exitpoll_snapshot_write_seconds_total",
+	 NULL, NULL, "Time from the beginning of a snapshot until it was on disk; the stream went on."},
 
 	ORDER(GAUGE, waiting_records, "exitpoll_source_waiting_records", "Records waiting to be put in order."),
 	ORDER(GAUGE, waiting_bytes, "exitpoll_source_waiting_bytes", "Their bytes (source.buffer_bytes_max)."),
