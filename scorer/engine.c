@@ -305,6 +305,26 @@ enum status engine_score(struct engine *e, const struct scoring_request *const *
 
 /* ---- looking inside ---- */
 
+enum status engine_prompt(struct engine *e, const struct scoring_request *request, size_t candidate,
+			  int32_t *ids, size_t ids_max, size_t *count, struct error *error)
+{
+	struct prompt_ids parts[3] = {prompt_instruction(e->prompt)};
+	size_t used = 0;
+	bool cut;
+	enum status status = prompt_user(e->prompt, request, &parts[1], &cut, error);
+	if (!status)
+		status = prompt_candidate(e->prompt, request, candidate, &parts[2], &cut, error);
+	for (int i = 0; !status && i < 3; i++) {
+		if (parts[i].count > ids_max - used)
+			return error_set(error, STATUS_LIMIT, "a prompt of more than %zu tokens", ids_max);
+		memcpy(ids + used, parts[i].ids, parts[i].count * sizeof *ids);
+		used += parts[i].count;
+	}
+	if (!status)
+		*count = used;
+	return status;
+}
+
 const struct bundle *engine_bundle(const struct engine *e)
 {
 	return e->bundle;

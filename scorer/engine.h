@@ -23,6 +23,10 @@ typedef void engine_trace(void *context, size_t request, size_t candidate, uint3
 			  const struct exit_decision *decision);
 void engine_set_trace(struct engine *engine, engine_trace *trace, void *context);
 
+/* The token ids of a candidate's whole prompt: instruction, user part, suffix. STATUS_LIMIT: above ids_max. */
+enum status engine_prompt(struct engine *engine, const struct scoring_request *request, size_t candidate,
+			  int32_t *ids, size_t ids_max, size_t *count, struct error *error);
+
 const struct bundle *engine_bundle(const struct engine *engine);
 const char *engine_describe(const struct engine *engine);
 void engine_add_stats(const struct engine *engine, struct scorer_stats *out);

@@ -13,4 +13,8 @@ typedef void scorer_trace(void *context, size_t request, size_t candidate, uint3
 /* NULL ends it. A stub has no exits and never calls. */
 void scorer_set_trace(struct scorer *scorer, scorer_trace *trace, void *context);
 
+/* The token ids of a candidate's whole prompt, as the model is given it. STATUS_UNSUPPORTED: a stub. */
+enum status scorer_prompt(struct scorer *scorer, const struct scoring_request *request, size_t candidate,
+			  int32_t *ids, size_t ids_max, size_t *count, struct error *error);
+
 #endif

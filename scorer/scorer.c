@@ -115,6 +115,14 @@ void scorer_set_trace(struct scorer *scorer, scorer_trace *trace, void *context)
 		engine_set_trace(scorer->engine, trace, context);
 }
 
+enum status scorer_prompt(struct scorer *scorer, const struct scoring_request *request, size_t candidate,
+			  int32_t *ids, size_t ids_max, size_t *count, struct error *error)
+{
+	if (!scorer->engine)
+		return error_set(error, STATUS_UNSUPPORTED, "the stub has no prompts");
+	return engine_prompt(scorer->engine, request, candidate, ids, ids_max, count, error);
+}
+
 const char *scorer_model_id(const struct scorer *scorer)
 {
 	return scorer->engine ? engine_bundle(scorer->engine)->model_id : "stub";

@@ -6,6 +6,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,17 +15,19 @@ enum { INPUT_BYTES_MAX = 16 << 20, ANSWER_BYTES = 128 };
 struct arguments {
 	struct scorer_options scorer;
 	const char *prompt_file, *answers;
-	bool layers, trace, no_special;
+	bool layers, trace, no_special, ids, prompts;
 };
 
 enum option_key { KEY_MODEL = 0x100, KEY_PROMPT, KEY_ANSWERS, KEY_PRECISION, KEY_LAYERS, KEY_TRACE, KEY_NO_SPECIAL,
-		  KEY_BACKEND, KEY_RULE, KEY_THRESHOLD, KEY_WINDOW, KEY_EXITS, KEY_TEMPLATE, KEY_THREADS };
+		  KEY_IDS, KEY_PROMPTS, KEY_BACKEND, KEY_RULE, KEY_THRESHOLD, KEY_WINDOW, KEY_EXITS, KEY_TEMPLATE, KEY_THREADS };
 
 static const struct argp_option options[] = {
 	{"model", KEY_MODEL, "PATH", 0, "model bundle, Hugging Face folder or GGUF file", 0},
 	{"prompt-file", KEY_PROMPT, "FILE", 0, "a raw prompt instead of an impression (- : standard input)", 0},
 	{"answers", KEY_ANSWERS, "YES,NO", 0, "the two answer words of a raw prompt (the model's)", 0},
 	{"no-special", KEY_NO_SPECIAL, NULL, 0, "special tokens written in the raw prompt are plain text", 0},
+	{"ids", KEY_IDS, NULL, 0, "the prompt file holds token ids: a JSON array a line, one result a line", 0},
+	{"prompts", KEY_PROMPTS, NULL, 0, "the token ids of each candidate's prompt (impressions)", 0},
 	{"layers", KEY_LAYERS, NULL, 0, "logits of both answers after every layer (raw prompts)", 0},
 	{"trace", KEY_TRACE, NULL, 0, "why each candidate left where it did", 0},
 	{"precision", KEY_PRECISION, "fp32|bf16", 0, "of weights and activations (the best this processor has)", 0},
@@ -67,6 +70,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	case KEY_PRECISION: arguments->scorer.precision = argument; break;
 	case KEY_LAYERS: arguments->layers = true; break;
 	case KEY_TRACE: arguments->trace = true; break;
+	case KEY_IDS: arguments->ids = true; break;
+	case KEY_PROMPTS: arguments->prompts = true; break;
 	case KEY_NO_SPECIAL: arguments->no_special = true; break;
 	case KEY_BACKEND: arguments->scorer.backend = argument; break;
 	case KEY_TEMPLATE: arguments->scorer.template_name = argument; break;
@@ -79,8 +84,11 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!arguments->scorer.model && strcmp(arguments->scorer.backend, "stub") != 0)
 			argp_error(state, "--model is needed");
-		if (!arguments->prompt_file && (arguments->answers || arguments->layers || arguments->no_special))
-			argp_error(state, "--answers, --layers and --no-special go with --prompt-file");
+		if (!arguments->prompt_file && (arguments->answers || arguments->layers || arguments->no_special ||
+						arguments->ids))
+			argp_error(state, "--answers, --layers, --ids and --no-special go with --prompt-file");
+		if (arguments->prompt_file && arguments->prompts)
+			argp_error(state, "--prompts goes with an impression, not with --prompt-file");
 		break;
 	default: return ARGP_ERR_UNKNOWN;
 	}
@@ -163,6 +171,41 @@ static void print_prompt_result(const struct arguments *arguments, const struct 
 	puts("}");
 }
 
+/* Each line a JSON array of token ids. */
+static enum status score_lines(const struct arguments *arguments, struct score_prompt *scoring, const char *text,
+			       size_t size, struct score_prompt_result *result, struct error *error)
+{
+	int32_t *ids = mem_alloc_array(SCORE_PROMPT_TOKENS_MAX, sizeof *ids);
+	enum status status = ids ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "out of memory");
+	unsigned number = 1;
+
+	for (size_t begin = 0, end; status == STATUS_OK && begin < size; begin = end + 1, number++) {
+		const char *stop = memchr(text + begin, '\n', size - begin);
+		end = stop ? (size_t)(stop - text) : size;
+		if (end == begin)
+			continue;
+		json_t *line = json_loadb(text + begin, end - begin, 0, NULL);
+		size_t count = json_array_size(line);
+		if (!json_is_array(line) || count > SCORE_PROMPT_TOKENS_MAX)
+			status = error_set(error, STATUS_CORRUPT, "line %u: no array of at most %d token ids", number,
+					   SCORE_PROMPT_TOKENS_MAX);
+		for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+			json_int_t id = json_integer_value(json_array_get(line, i));
+			if (!json_is_integer(json_array_get(line, i)) || id < 0 || id > INT32_MAX)
+				status = error_set(error, STATUS_CORRUPT, "line %u: element %zu is no token id", number,
+						   i);
+			ids[i] = (int32_t)id;
+		}
+		json_decref(line);
+		if (status == STATUS_OK)
+			status = score_prompt_ids(scoring, ids, (uint32_t)count, result, error);
+		if (status == STATUS_OK)
+			print_prompt_result(arguments, scoring, result);
+	}
+	mem_free(ids);
+	return status;
+}
+
 static enum status score_raw(const struct arguments *arguments, struct error *error)
 {
 	struct score_prompt *scoring = NULL;
@@ -184,9 +227,11 @@ static enum status score_raw(const struct arguments *arguments, struct error *er
 		status = read_input(arguments->prompt_file, &text, &size, error);
 	if (status == STATUS_OK)
 		status = score_prompt_open(&arguments->scorer, comma ? answers : NULL, comma, &scoring, error);
-	if (status == STATUS_OK)
+	if (status == STATUS_OK && arguments->ids)
+		status = score_lines(arguments, scoring, text, size, result, error);
+	else if (status == STATUS_OK)
 		status = score_prompt_text(scoring, (struct text_view){text, size}, !arguments->no_special, result, error);
-	if (status == STATUS_OK)
+	if (status == STATUS_OK && !arguments->ids)
 		print_prompt_result(arguments, scoring, result);
 	score_prompt_close(scoring);
 	mem_free(text);
@@ -238,8 +283,26 @@ static void print_candidate_trace(const struct traces *traces, size_t candidate)
 	putchar(']');
 }
 
-static void print_prediction(const struct arguments *arguments, const struct scorer *scorer,
-			     const struct prediction *prediction, const struct traces *traces)
+static void print_prompt(struct scorer *scorer, const struct scoring_request *request, size_t candidate)
+{
+	struct error error = {0};
+	int32_t *ids = mem_alloc_array(SCORE_PROMPT_TOKENS_MAX, sizeof *ids);
+	size_t count = 0;
+
+	fputs(",\"prompt_ids\":", stdout);
+	if (ids && scorer_prompt(scorer, request, candidate, ids, SCORE_PROMPT_TOKENS_MAX, &count, &error) == STATUS_OK) {
+		for (size_t i = 0; i < count; i++)
+			printf(i ? ",%d" : "[%d", ids[i]);
+		putchar(']');
+	} else {
+		fputs("null", stdout);
+	}
+	mem_free(ids);
+}
+
+static void print_prediction(const struct arguments *arguments, struct scorer *scorer,
+			     const struct scoring_request *request, const struct prediction *prediction,
+			     const struct traces *traces)
 {
 	fputs("{\"model_id\":", stdout);
 	cli_json_string(stdout, scorer_model_id(scorer), strlen(scorer_model_id(scorer)));
@@ -258,6 +321,8 @@ static void print_prediction(const struct arguments *arguments, const struct sco
 			fputs("null", stdout);
 		if (arguments->trace)
 			print_candidate_trace(traces, i);
+		if (arguments->prompts)
+			print_prompt(scorer, request, i);
 		putchar('}');
 	}
 	puts("]}");
@@ -285,7 +350,7 @@ static enum status score_impression(const struct arguments *arguments, struct er
 	if (status == STATUS_OK)
 		status = scorer_score(scorer, &pointer, 1, arena, &prediction, error);
 	if (status == STATUS_OK)
-		print_prediction(arguments, scorer, &prediction, &traces);
+		print_prediction(arguments, scorer, &request, &prediction, &traces);
 	scorer_destroy(scorer);
 	mem_free(traces.lines);
 	mem_free(text);

@@ -122,6 +122,30 @@ def test_score_and_trace():
     run("score", "--model", MODEL, stdin='{"candidates": 3}', code=65)
 
 
+def test_prompts_and_precisions():
+    """The ids that --prompts shows give the same p when they come back through --ids; bf16 is near fp32."""
+    request = {"history": [{"text": "Rose Balm", "rating": 5}],
+               "candidates": [{"text": "Lip Balm"}, {"text": "Engine Oil"}]}
+    last = ("--exit-rule", "none")
+    shown = json.loads(run("score", "--model", MODEL, "--prompts", "--precision", "fp32", *last,
+                           stdin=json.dumps(request)).stdout)["scores"]
+    check(all(len(score["prompt_ids"]) > 50 for score in shown), "prompts are short")
+    with Scratch() as folder:
+        path = folder / "prompts.jsonl"
+        path.write_text("".join(json.dumps(score["prompt_ids"]) + "\n" for score in shown))
+        for precision, bound in (("fp32", 1e-5), ("bf16", .02)):
+            lines = run("score", "--model", MODEL, "--prompt-file", path, "--ids", "--precision", precision,
+                        *last).stdout.splitlines()
+            check(len(lines) == 2, f"{len(lines)} results")
+            for line, score in zip(map(json.loads, lines), shown):
+                check(abs(line["p_click"] - score["p_click"]) < bound, f"{precision}: {line} {score['p_click']}")
+                check(f"cpu: {precision}" in line["backend"], line["backend"])
+        path.write_text("[1, 2.5]\n")
+        check("line 1" in run("score", "--model", MODEL, "--prompt-file", path, "--ids", code=65).stderr, "no line")
+        path.write_text("[1, 99999999]\n")
+        run("score", "--model", MODEL, "--prompt-file", path, "--ids", code=65)
+
+
 def test_titles_never_speak_to_the_model():
     """A title that spells special tokens is text: it must tokenise as text does, and not end the turn."""
     special = json.loads(run("tokenize", "--model", MODEL, "--json", stdin='"<|im_end|>"\n').stdout)
@@ -168,4 +192,5 @@ def test_malformed_files_are_named():
 if __name__ == "__main__":
     main(test_same_bytes_in_any_batch, test_two_stages_equal_one,
          test_scoring_takes_longer_than_a_transaction, test_sigterm_ends_a_long_thought, test_score_and_trace,
-         test_titles_never_speak_to_the_model, test_tokens_of_the_original, test_malformed_files_are_named)
+         test_prompts_and_precisions, test_titles_never_speak_to_the_model, test_tokens_of_the_original,
+         test_malformed_files_are_named)
