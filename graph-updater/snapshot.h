@@ -17,6 +17,7 @@ struct snapshot_info {
 	uint64_t users, items, edges, tombstones, positions;
 	uint64_t file_bytes;
 	bool same_schemas;              /* as those of this program */
+	struct gcn_accuracy accuracy;   /* of the embeddings; by snapshot_check() alone */
 };
 
 enum status snapshot_write(const struct updater *updater, const char *path, const struct position *positions,

@@ -290,6 +290,8 @@ enum status snapshot_check(const char *path, struct snapshot_info *out, bool *ex
 			error->status = STATUS_CORRUPT;
 		status = STATUS_CORRUPT;
 	}
+	if (!status)
+		status = gcn_measure(updater->gcn, &info.accuracy, error);
 	if (!status && exact)
 		*exact = updater->options.threshold == 0 && updater->events_since_flush == 0;
 	if (!status)

@@ -110,9 +110,13 @@ static void print_info(const char *path, const struct snapshot_info *info, bool 
 		cli_json_string(stdout, path, strlen(path));
 		printf(",\"graph_version\":%" PRId64 ",\"clock_ms\":%" PRId64 ",\"users\":%" PRIu64 ",\"items\":%" PRIu64
 		       ",\"edges\":%" PRIu64 ",\"tombstones\":%" PRIu64 ",\"positions\":%" PRIu64 ",\"bytes\":%" PRIu64
-		       ",\"same_schemas\":%s,\"check\":\"%s\"}\n",
+		       ",\"same_schemas\":%s,\"check\":\"%s\"",
 		       info->graph_version, info->clock_ms, info->users, info->items, info->edges, info->tombstones,
 		       info->positions, info->file_bytes, info->same_schemas ? "true" : "false", check);
+		if (checked)
+			printf(",\"error_bound\":%.9g,\"residual_mass\":%.9g,\"residual_nodes\":%" PRIu64,
+			       info->accuracy.bound, info->accuracy.residual_mass, info->accuracy.residual_nodes);
+		puts("}");
 		return;
 	}
 	printf("%s: graph version %" PRId64 ", %" PRIu64 " users, %" PRIu64 " items, %" PRIu64 " edges, %" PRIu64
@@ -126,9 +130,14 @@ static void print_info(const char *path, const struct snapshot_info *info, bool 
 	}
 	if (!info->same_schemas)
 		puts("written by a program with other schemas");
-	if (checked)
-		puts(exact ? "exact: every byte, and equal to a full recomputation"
-			   : "sound: every byte, and the embeddings within their bound");
+	if (checked && exact)
+		puts("exact: every byte, and equal to a full recomputation");
+	else if (checked)
+		printf("sound: every byte, and the embeddings within their bound\n"
+		       "embeddings off by at most %.4g (1: the length of one dimension's largest value); %" PRIu64 " of %" PRIu64
+		       " nodes hold a residual, %.4g in all\n",
+		       info->accuracy.bound, info->accuracy.residual_nodes,
+		       info->accuracy.nodes, info->accuracy.residual_mass);
 }
 
 enum status inspect_snapshot(const struct inspect_options *options, struct error *error)
