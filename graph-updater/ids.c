@@ -1,7 +1,10 @@
 /* ids.c - id bytes <-> u32: an open-addressed index of (hash, id) over records of (holders, bytes).
  *
- * Invariant: every living id is in exactly one slot, no slot between its home and it is empty, and at
- * most 3/4 of the slots are taken. Deletion shifts later slots back, so there are no markers to sweep.
+ * Invariant: every living id is in exactly one slot of one of at most two tables, no slot between its home
+ * and it is empty, and at most 3/4 of the newer table's slots are taken. Deletion shifts later slots back,
+ * so there are no markers to sweep. A table that is full is not copied at once: a new one of twice the
+ * size takes what comes, and with every id given out some slots of the old one move, so that the old one
+ * is empty long before the new one is full.
  * Ids are given out from a free list first (last freed first), then in blocks of CHUNK_ROWS, in an
  * order that the seed permutes. */
 #include "graph-updater/ids.h"
@@ -23,13 +26,19 @@ struct id_slot {
 	uint32_t id;            /* + 1; 0: empty */
 };
 
+struct id_table {
+	struct id_slot *slots;
+	uint32_t mask;
+};
+
 struct ids {
 	char what[16];          /* "users": names the setting in errors */
 	uint32_t count_max;
 	uint64_t seed;
 	struct chunks records;  /* rows of struct id_record * */
-	struct id_slot *slots;
-	uint32_t slots_mask;
+	struct id_table table;
+	struct id_table old;    /* on its way into the other; slots NULL: none */
+	uint32_t old_left;      /* its slots from here on are empty */
 	uint32_t count;
 	uint32_t fresh;         /* ids given out for the first time */
 	uint32_t *free_ids;     /* [free_count] */
@@ -38,6 +47,8 @@ struct ids {
 };
 
 enum { SLOTS_MIN = 64, IDS_MAX = 1 << 30 };     /* slots and id + 1 stay within u32 */
+/* A table of n slots is full with 3n/4 ids, the next one 3n/4 ids later: two slots a step would do. */
+enum { SLOTS_PER_STEP = 16 };
 
 enum status ids_create(const char *what, uint32_t count_max, uint64_t seed, struct ids **out,
 		       struct error *error)
@@ -51,9 +62,9 @@ enum status ids_create(const char *what, uint32_t count_max, uint64_t seed, stru
 		count_max = IDS_MAX;
 	ids->count_max = count_max;
 	ids->seed = seed;
-	ids->slots_mask = SLOTS_MIN - 1;
-	ids->slots = mem_alloc_zero(SLOTS_MIN, sizeof *ids->slots);
-	if (!ids->slots || !chunks_create(&ids->records, count_max, sizeof(struct id_record *))) {
+	ids->table.mask = SLOTS_MIN - 1;
+	ids->table.slots = mem_alloc_zero(SLOTS_MIN, sizeof *ids->table.slots);
+	if (!ids->table.slots || !chunks_create(&ids->records, count_max, sizeof(struct id_record *))) {
 		ids_destroy(ids);
 		return error_set(error, STATUS_NO_MEMORY, "ids of %s: out of memory", what);
 	}
@@ -73,7 +84,8 @@ void ids_destroy(struct ids *ids)
 	for (uint32_t id = 0; id < chunks_rows(&ids->records); id++)
 		mem_free(*record_of(ids, id));
 	chunks_destroy(&ids->records);
-	mem_free(ids->slots);
+	mem_free(ids->table.slots);
+	mem_free(ids->old.slots);
 	mem_free(ids->free_ids);
 	mem_free(ids);
 }
@@ -84,24 +96,36 @@ static uint32_t hash_of(struct text_view bytes)
 }
 
 /* The slot that holds the bytes, or the empty one where they belong. */
-static uint32_t slot_of(const struct ids *ids, struct text_view bytes, uint32_t hash)
+static struct id_slot *slot_of(const struct ids *ids, const struct id_table *table, struct text_view bytes,
+			       uint32_t hash)
 {
-	uint32_t slot = hash & ids->slots_mask;
+	uint32_t slot = hash & table->mask;
 
-	for (; ids->slots[slot].id; slot = (slot + 1) & ids->slots_mask) {
+	for (; table->slots[slot].id; slot = (slot + 1) & table->mask) {
 		const struct id_record *record;
-		if (ids->slots[slot].hash != hash)
+		if (table->slots[slot].hash != hash)
 			continue;
-		record = *record_of(ids, ids->slots[slot].id - 1);
+		record = *record_of(ids, table->slots[slot].id - 1);
 		if (text_equal((struct text_view){record->bytes, record->size}, bytes))
 			break;
 	}
-	return slot;
+	return &table->slots[slot];
+}
+
+/* The slot that holds the bytes, in whichever table, or the empty one of the newer where they belong. */
+static struct id_slot *find_slot(const struct ids *ids, struct text_view bytes, uint32_t hash)
+{
+	struct id_slot *slot = slot_of(ids, &ids->table, bytes, hash), *old;
+
+	if (slot->id || !ids->old.slots)
+		return slot;
+	old = slot_of(ids, &ids->old, bytes, hash);
+	return old->id ? old : slot;
 }
 
 bool ids_find(const struct ids *ids, struct text_view bytes, uint32_t *out)
 {
-	const struct id_slot *slot = &ids->slots[slot_of(ids, bytes, hash_of(bytes))];
+	const struct id_slot *slot = find_slot(ids, bytes, hash_of(bytes));
 
 	if (!slot->id)
 		return false;
@@ -109,24 +133,52 @@ bool ids_find(const struct ids *ids, struct text_view bytes, uint32_t *out)
 	return true;
 }
 
+static void remove_slot(struct id_table *table, uint32_t hole)
+{
+	uint32_t mask = table->mask;
+
+	for (uint32_t slot = (hole + 1) & mask; table->slots[slot].id; slot = (slot + 1) & mask) {
+		uint32_t home = table->slots[slot].hash & mask;
+		/* May move into the hole unless its home lies between the hole and itself. */
+		if (((slot - home) & mask) >= ((slot - hole) & mask)) {
+			table->slots[hole] = table->slots[slot];
+			hole = slot;
+		}
+	}
+	table->slots[hole] = (struct id_slot){0, 0};
+}
+
+/* Some of the old table's last slots move. Taking one out as deletion does keeps the rest findable; what
+ * that shifts over the end to the front is met there. */
+static void move_slots(struct ids *ids)
+{
+	for (int n = 0; n < SLOTS_PER_STEP && ids->old.slots; n++) {
+		struct id_slot *slot = &ids->old.slots[ids->old_left - 1];
+		if (slot->id) {
+			uint32_t at = slot->hash & ids->table.mask;
+			while (ids->table.slots[at].id)
+				at = (at + 1) & ids->table.mask;
+			ids->table.slots[at] = *slot;
+			remove_slot(&ids->old, ids->old_left - 1);
+		} else if (--ids->old_left == 0) {
+			mem_free(ids->old.slots);
+			ids->old.slots = NULL;
+		}
+	}
+}
+
 static bool grow_slots(struct ids *ids)
 {
-	uint32_t mask = ids->slots_mask * 2 + 1;
-	struct id_slot *slots = mem_alloc_zero((size_t)mask + 1, sizeof *slots);
+	struct id_table table = {.mask = ids->table.mask * 2 + 1};
 
-	if (!slots)
+	while (ids->old.slots)          /* never, at this pace */
+		move_slots(ids);
+	table.slots = mem_alloc_zero((size_t)table.mask + 1, sizeof *table.slots);
+	if (!table.slots)
 		return false;
-	for (size_t s = 0; s <= ids->slots_mask; s++) {
-		uint32_t slot = ids->slots[s].hash & mask;
-		if (!ids->slots[s].id)
-			continue;
-		while (slots[slot].id)
-			slot = (slot + 1) & mask;
-		slots[slot] = ids->slots[s];
-	}
-	mem_free(ids->slots);
-	ids->slots = slots;
-	ids->slots_mask = mask;
+	ids->old = ids->table;
+	ids->old_left = ids->old.mask + 1;
+	ids->table = table;
 	return true;
 }
 
@@ -145,11 +197,12 @@ static uint32_t nth_id(const struct ids *ids, uint32_t n)
 enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder holder, uint32_t *out,
 		     struct error *error)
 {
-	uint32_t hash = hash_of(bytes), slot = slot_of(ids, bytes, hash), id;
+	uint32_t hash = hash_of(bytes), id;
+	struct id_slot *slot = find_slot(ids, bytes, hash);
 	struct id_record *record;
 
-	if (ids->slots[slot].id) {
-		*out = ids->slots[slot].id - 1;
+	if (slot->id) {
+		*out = slot->id - 1;
 		(*record_of(ids, *out))->holders |= holder;
 		return STATUS_OK;
 	}
@@ -159,11 +212,10 @@ enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder ho
 		return error_set(error, STATUS_NO_MEMORY,
 				 "graph.%s_max = %u is reached: raise it, or evict with graph.edges_max or "
 				 "graph.edge_days", ids->what, ids->count_max);
-	if ((uint64_t)ids->count * 4 >= (uint64_t)ids->slots_mask * 3) {
-		if (!grow_slots(ids))
-			goto no_memory;
-		slot = slot_of(ids, bytes, hash);
-	}
+	if ((uint64_t)ids->count * 4 >= (uint64_t)ids->table.mask * 3 && !grow_slots(ids))
+		goto no_memory;
+	move_slots(ids);
+	slot = find_slot(ids, bytes, hash);
 	record = mem_alloc(sizeof *record + bytes.size);
 	if (!record)
 		goto no_memory;
@@ -182,7 +234,7 @@ enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder ho
 	if (bytes.size)
 		memcpy(record->bytes, bytes.bytes, bytes.size);
 	*record_of(ids, id) = record;
-	ids->slots[slot] = (struct id_slot){hash, id + 1};
+	*slot = (struct id_slot){hash, id + 1};
 	ids->bytes += sizeof *record + bytes.size;
 	ids->count++;
 	*out = id;
@@ -191,30 +243,20 @@ no_memory:
 	return error_set(error, STATUS_NO_MEMORY, "ids of %s: out of memory at %u", ids->what, ids->count);
 }
 
-static void remove_slot(struct ids *ids, uint32_t hole)
-{
-	uint32_t mask = ids->slots_mask;
-
-	for (uint32_t slot = (hole + 1) & mask; ids->slots[slot].id; slot = (slot + 1) & mask) {
-		uint32_t home = ids->slots[slot].hash & mask;
-		/* May move into the hole unless its home lies between the hole and itself. */
-		if (((slot - home) & mask) >= ((slot - hole) & mask)) {
-			ids->slots[hole] = ids->slots[slot];
-			hole = slot;
-		}
-	}
-	ids->slots[hole] = (struct id_slot){0, 0};
-}
-
 bool ids_release(struct ids *ids, uint32_t id, enum ids_holder holder)
 {
 	struct id_record *record = *record_of(ids, id);
 	struct text_view bytes = {record->bytes, record->size};
+	struct id_slot *slot;
 
 	record->holders &= ~(uint32_t)holder;
 	if (record->holders)
 		return false;
-	remove_slot(ids, slot_of(ids, bytes, hash_of(bytes)));
+	slot = find_slot(ids, bytes, hash_of(bytes));
+	if (slot >= ids->table.slots && slot <= ids->table.slots + ids->table.mask)
+		remove_slot(&ids->table, (uint32_t)(slot - ids->table.slots));
+	else
+		remove_slot(&ids->old, (uint32_t)(slot - ids->old.slots));
 	ids->bytes -= sizeof *record + record->size;
 	ids->count--;
 	*record_of(ids, id) = NULL;
@@ -254,7 +296,8 @@ uint32_t ids_end(const struct ids *ids)
 size_t ids_memory(const struct ids *ids)
 {
 	return sizeof *ids + ids->bytes + chunks_bytes(&ids->records) +
-	       ((size_t)ids->slots_mask + 1) * sizeof *ids->slots + ids->free_capacity * sizeof *ids->free_ids;
+	       ((size_t)ids->table.mask + 1) * sizeof(struct id_slot) +
+	       (ids->old.slots ? (size_t)ids->old.mask + 1 : 0) * sizeof(struct id_slot) + ids->free_capacity * sizeof *ids->free_ids;
 }
 
 static int compare_records(const void *left, const void *right, void *context)
