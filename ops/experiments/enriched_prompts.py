@@ -15,7 +15,7 @@ def call(binary, *arguments, given=None):
     return done.stdout
 
 
-def requests(binary, folder, count, bytes_max=4800):
+def requests(binary, folder, count, bytes_max=3600):
     """`count` scoring requests of at most so many bytes, spread over the stream, as JSON objects."""
     events, enriched = folder / "events", folder / "requests"
     if not (enriched / "scoring-requests.avro").exists():
