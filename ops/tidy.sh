@@ -32,7 +32,7 @@ check_text() {
 	local inside='[a-z0-9-]+\.(inter''nal|co''rp|la''n|intra''net)([^A-Za-z0-9(_]|$)'
 	local index='(--ind''ex-url|--extra-ind''ex-url|PIP_IND''EX_URL|<mir''ror>)'
 	local url='https?://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+'
-	local allowed='https?://(127\.[0-9.]+|0\.0\.0\.0|(maven|www)\.apache\.org|([a-z]+\.)?example\.(com|org))$'
+	local allowed='https?://(127\.[0-9.]+|0\.0\.0\.0|(maven|www)\.apache\.org|www\.w3\.org|([a-z]+\.)?example\.(com|org))$'
 	local file
 
 	matches() { # PATTERN WHAT FILES...

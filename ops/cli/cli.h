@@ -23,6 +23,7 @@ int cmd_score(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_samples(int argc, char **argv);
 int cmd_fit_heads(int argc, char **argv);
+int cmd_evaluate(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 
 /* Prints "exitpoll: <text>" to standard error and returns the exit code of the status. */

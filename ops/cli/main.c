@@ -19,6 +19,9 @@ static const struct cli_command commands[] = {
 	{"score", "one impression or prompt from standard input, without a stream", cmd_score},
 	{"tokenize", "text to token ids", cmd_tokenize},
 	{"fit-heads", "samples and a model become a bundle with trained exit heads", cmd_fit_heads},
+#if EXITPOLL_KAFKA
+	{"evaluate", "predictions and what happened afterwards: AUC, calibration, depth, by layer", cmd_evaluate},
+#endif
 	{"bench", "the benchmarks, one table", cmd_bench},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
