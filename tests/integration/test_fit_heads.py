@@ -94,8 +94,16 @@ def test_what_does_not_belong_together():
         fit(folder, "x", "--exits", "1,9", code=78)
         fit(folder, "x", "--rule", "none", code=64)
         fit(folder, "x", "--cache-max", "0", code=64)
+        # A model that has learned from what heads are calibrated on.
+        description = json.loads((folder / "model/exitpoll.json").read_text())
+        description["trained_until"] = json.loads((folder / "samples/samples.json").read_text())["parts"][3]["last_ms"]
+        (folder / "model/exitpoll.json").write_text(json.dumps(description))
+        done = fit(folder, "x", code=78)
+        check("--allow-leak" in done.stderr, done.stderr)
+        done = fit(folder, "x", "--allow-leak")
+        check("too good to be true" in done.stderr, done.stderr)
         (folder / "samples/samples-00001.safetensors").write_bytes(b"torn")
-        fit(folder, "x", code=65)
+        fit(folder, "torn", code=65)
 
 
 if __name__ == "__main__":
