@@ -19,7 +19,8 @@ struct arguments {
 };
 
 enum option_key { KEY_MODEL = 0x100, KEY_PROMPT, KEY_ANSWERS, KEY_PRECISION, KEY_LAYERS, KEY_TRACE, KEY_NO_SPECIAL,
-		  KEY_IDS, KEY_PROMPTS, KEY_BACKEND, KEY_RULE, KEY_THRESHOLD, KEY_WINDOW, KEY_EXITS, KEY_TEMPLATE, KEY_THREADS };
+		  KEY_IDS, KEY_PROMPTS, KEY_BACKEND, KEY_RULE, KEY_THRESHOLD, KEY_WINDOW, KEY_EXITS, KEY_TEMPLATE,
+		  KEY_THREADS };
 
 static const struct argp_option options[] = {
 	{"model", KEY_MODEL, "PATH", 0, "model bundle, Hugging Face folder or GGUF file", 0},
