@@ -46,4 +46,6 @@ echo "demo: scoring with SmolLM2-135M-Instruct ($(($(date +%s) - began)) s since
 build/exitpoll run --from "$out/events" --to "$out" --model "$model" --set statistics.attributes=brand \
   --set enrichment.history_max=6 --set enrichment.examples_max=3 --set enrichment.example_history_max=2 \
   --set item.text_bytes_max=80 --set exit.threshold=0.2 --show "$show" --force --set log.level=warning
+echo "demo: what happened afterwards, and what popularity alone would have said"
+build/exitpoll evaluate --predictions "$out" --events "$out/events" --brief
 echo "demo: done in $(($(date +%s) - began)) s"

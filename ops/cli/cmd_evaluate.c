@@ -18,11 +18,11 @@ struct arguments {
 	struct evaluate_events_options events;
 	uint64_t seed;
 	uint32_t draws;
-	bool json, allow_leak;
+	bool json, brief, allow_leak;
 };
 
 enum option_key { KEY_PREDICTIONS = 0x100, KEY_EVENTS, KEY_COMPARE, KEY_TASK, KEY_LABEL, KEY_UNANSWERED, KEY_PLOTS,
-		  KEY_JSON, KEY_SEED, KEY_DRAWS, KEY_ALLOW_LEAK };
+		  KEY_JSON, KEY_BRIEF, KEY_SEED, KEY_DRAWS, KEY_ALLOW_LEAK };
 
 static const struct argp_option options[] = {
 	{"predictions", KEY_PREDICTIONS, "WHERE", 0, "a container file, or a folder with predictions.avro", 0},
@@ -35,6 +35,7 @@ static const struct argp_option options[] = {
 	{"bootstrap", KEY_DRAWS, "N", 0, "draws over users for the intervals (200); 0: none", 0},
 	{"seed", KEY_SEED, "N", 0, "of the draws (1)", 0},
 	{"allow-leak", KEY_ALLOW_LEAK, NULL, 0, "judge times that the model was trained on, and say so", 0},
+	{"brief", KEY_BRIEF, NULL, 0, "the figures of all answers alone: no layers, slices or comparisons", 0},
 	{"json", KEY_JSON, NULL, 0, "everything as JSON", 0},
 	{0},
 };
@@ -66,6 +67,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	case KEY_UNANSWERED: arguments->events.unanswered_negative = true; break;
 	case KEY_PLOTS: arguments->plots = argument; break;
 	case KEY_JSON: arguments->json = true; break;
+	case KEY_BRIEF: arguments->brief = true; break;
 	case KEY_ALLOW_LEAK: arguments->allow_leak = true; break;
 	case KEY_SEED: arguments->seed = arguments_whole(state, "seed", argument, 0, INT64_MAX); break;
 	case KEY_DRAWS:
@@ -127,7 +129,7 @@ static enum status show(const struct arguments *arguments, const struct report *
 	if (arguments->json)
 		report_print_json(report, stdout);
 	else
-		report_print(report, stdout);
+		report_print(report, arguments->brief, stdout);
 	if (!arguments->plots)
 		return STATUS_OK;
 	mkdir(arguments->plots, 0777);

@@ -357,7 +357,8 @@ void judge_take(struct judge *judge, const uint8_t *weights, struct figures *out
 	share = walk.positives / walk.rows;
 	figures.rows = walk.rows;
 	figures.positives = walk.positives;
-	figures.value[FIGURE_AUC] = walk.positives > 0 && walk.below > 0 ? walk.won / (walk.positives * walk.below) : NAN;
+	figures.value[FIGURE_AUC] = walk.positives > 0 && walk.below > 0 ? walk.won / (walk.positives * walk.below) :
+				    NAN;
 	figures.value[FIGURE_USER_AUC] = mean_inner(judge->users, answers->users, weights, true, false, &ignored);
 	figures.value[FIGURE_FIRST] = mean_inner(judge->impressions, answers->impressions_count, weights, false, true,
 						 &ignored);

@@ -73,7 +73,8 @@ void report_destroy(struct report *report);     /* NULL ok */
 /* Share of the layers that candidates did not run. */
 double report_saved(const struct report *report, const struct figures *figures);
 
-void report_print(const struct report *report, FILE *out);
+/* brief: the figures of all answers alone. */
+void report_print(const struct report *report, bool brief, FILE *out);
 void report_print_json(const struct report *report, FILE *out);
 /* Four SVG files: reliability, roc, layers, tradeoff. The folder exists. STATUS_CANNOT_CREATE. */
 enum status report_plot(const struct report *report, const char *folder, struct error *error);

@@ -107,7 +107,7 @@ static void print_left_out(const struct report_counts *counts, FILE *out)
 		fprintf(out, "LEAK: %" PRIu64 " predictions are of times that the model was trained on\n", counts->leaked);
 }
 
-void report_print(const struct report *report, FILE *out)
+void report_print(const struct report *report, bool brief, FILE *out)
 {
 	const struct report_input *input = report->input;
 
@@ -117,6 +117,8 @@ void report_print(const struct report *report, FILE *out)
 		100 * report->model.figures.positives / report->model.figures.rows);
 	print_left_out(&input->counts, out);
 	print_overall(report, out);
+	if (brief)
+		return;
 	print_layers(report, out);
 	print_slices("Earlier events of item", report->item_slices, out);
 	print_slices("Earlier events of user", report->user_slices, out);

@@ -58,7 +58,8 @@ static double tick_step(double span)
 
 static void draw_ticks(struct svg *svg, bool horizontal)
 {
-	double low = horizontal ? svg->axes.x_low : svg->axes.y_low, high = horizontal ? svg->axes.x_high : svg->axes.y_high;
+	double low = horizontal ? svg->axes.x_low : svg->axes.y_low;
+	double high = horizontal ? svg->axes.x_high : svg->axes.y_high;
 	double step = tick_step(high - low);
 	char label[32];
 
@@ -80,14 +81,16 @@ static void draw_frame(struct svg *svg)
 {
 	char style[96];
 
-	fprintf(svg->file, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" "
-			   "fill=\"#222\">\n<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n", WIDTH, HEIGHT, WIDTH, HEIGHT);
+	fprintf(svg->file, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" fill=\"#222\" "
+			   "font-family=\"sans-serif\">\n", WIDTH, HEIGHT);
+	fprintf(svg->file, "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n", WIDTH, HEIGHT);
 	draw_ticks(svg, true);
 	draw_ticks(svg, false);
 	fprintf(svg->file, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#222\"/>\n", LEFT, TOP,
 		WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
 	text_at(svg, WIDTH / 2.0, 28, "text-anchor=\"middle\" font-size=\"17\"", svg->axes.title);
-	text_at(svg, (WIDTH + LEFT - RIGHT) / 2.0, HEIGHT - 16, "text-anchor=\"middle\" font-size=\"14\"", svg->axes.x_label);
+	text_at(svg, (WIDTH + LEFT - RIGHT) / 2.0, HEIGHT - 16, "text-anchor=\"middle\" font-size=\"14\"",
+		svg->axes.x_label);
 	snprintf(style, sizeof style, "text-anchor=\"middle\" font-size=\"14\" transform=\"rotate(-90 20 %d)\"",
 		 (HEIGHT + TOP - BOTTOM) / 2);
 	text_at(svg, 20, (HEIGHT + TOP - BOTTOM) / 2.0, style, svg->axes.y_label);

@@ -92,6 +92,7 @@ int main(void)
 {
 	double single = rate(1), eight = rate(8);
 
-	printf("{\"predictions_per_s_one_candidate\": %.0f, \"predictions_per_s_eight_candidates\": %.0f}\n", single, eight);
+	printf("{\"predictions_per_s_one_candidate\": %.0f, \"predictions_per_s_eight_candidates\": %.0f}\n", single,
+	       eight);
 	return single > 0 && eight > 0 ? 0 : 1;
 }
