@@ -16,7 +16,7 @@ from harness import *
 
 SHARED = Path(os.environ.get("EXITPOLL_SHARED", str(ROOT.parent / "shared")))
 MODEL = SHARED / "models" / "tinystories-656k"
-TORCH = CACHE / "tuning" / "bin" / "python"
+TORCH = Path(os.environ.get("EXITPOLL_TUNING_PYTHON", str(CACHE / "tuning" / "bin" / "python")))
 SETTINGS = "enrichment.history_max=3\nenrichment.examples_max=0\nstatistics.attributes=brand\n"
 START = 1300000000
 
