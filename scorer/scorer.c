@@ -128,6 +128,11 @@ const char *scorer_model_id(const struct scorer *scorer)
 	return scorer->engine ? engine_bundle(scorer->engine)->model_id : "stub";
 }
 
+unsigned scorer_layers(const struct scorer *scorer)
+{
+	return scorer->engine ? model_get_config(engine_bundle(scorer->engine)->model)->layers : 0;
+}
+
 bool scorer_is_trained(const struct scorer *scorer)
 {
 	return scorer->engine && bundle_is_trained(engine_bundle(scorer->engine));

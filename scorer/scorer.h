@@ -39,6 +39,7 @@ enum status scorer_score(struct scorer *scorer, const struct scoring_request *co
 			 struct error *error);
 
 const char *scorer_model_id(const struct scorer *scorer);       /* "stub", or name@hash of the content */
+unsigned scorer_layers(const struct scorer *scorer);            /* of the model; 0: stub */
 bool scorer_is_trained(const struct scorer *scorer);            /* false: exits read the answer words untrained */
 /* The latest event that taught the model or its heads anything (Unix ms); false: nothing is known. */
 bool scorer_trained_until(const struct scorer *scorer, int64_t *ms);

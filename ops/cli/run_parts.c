@@ -169,14 +169,18 @@ static enum status create_sink(const struct run_options *options, struct run_par
 
 	if (!options->to.kafka) {
 		int64_t until_ms;
-		char until[24] = "";
+		char until[24] = "", layers[16] = "";
+
 		if (predicts && scorer_trained_until(parts->scorer, &until_ms))
 			snprintf(until, sizeof until, "%" PRId64, until_ms);
+		if (predicts)
+			snprintf(layers, sizeof layers, "%u", scorer_layers(parts->scorer));
 		struct container_metadata metadata[] = {
 			{"exitpoll.version", EXITPOLL_VERSION},
 			{"exitpoll.model_id", predicts ? scorer_model_id(parts->scorer) : ""},
 			{"exitpoll.backend", predicts ? scorer_describe(parts->scorer) : ""},
 			{"exitpoll.exits", !predicts ? "" : scorer_is_trained(parts->scorer) ? "trained" : "untrained"},
+			{"exitpoll.model_layers", layers},
 			{"exitpoll.trained_until", until},
 		};
 		struct sink_file_options file = {

@@ -244,7 +244,8 @@ enum status judge_create(const struct answers *answers, enum scored_by by, const
 		judge->impressions = mem_alloc_zero(answers->impressions_count + 1, sizeof *judge->impressions);
 		judge->users = mem_alloc_zero((size_t)answers->users + 1, sizeof *judge->users);
 	}
-	if (!sorted || !scratch || !spare || !row_user || !judge || !judge->ranked || !judge->impressions || !judge->users) {
+	if (!sorted || !scratch || !spare || !row_user || !judge || !judge->ranked || !judge->impressions ||
+	    !judge->users) {
 		error_set(error, status, "no memory to judge %zu answers", answers->rows_count);
 		goto cleanup;
 	}
@@ -357,13 +358,13 @@ void judge_take(struct judge *judge, const uint8_t *weights, struct figures *out
 	share = walk.positives / walk.rows;
 	figures.rows = walk.rows;
 	figures.positives = walk.positives;
-	figures.value[FIGURE_AUC] = walk.positives > 0 && walk.below > 0 ? walk.won / (walk.positives * walk.below) :
-				    NAN;
+	figures.value[FIGURE_AUC] = walk.positives > 0 && walk.below > 0 ?
+				    walk.won / (walk.positives * walk.below) : NAN;
 	figures.value[FIGURE_USER_AUC] = mean_inner(judge->users, answers->users, weights, true, false, &ignored);
 	figures.value[FIGURE_FIRST] = mean_inner(judge->impressions, answers->impressions_count, weights, false, true,
 						 &ignored);
-	figures.value[FIGURE_IMPRESSION_AUC] = mean_inner(judge->impressions, answers->impressions_count, weights, false,
-							  false, &figures.pairs_impressions);
+	figures.value[FIGURE_IMPRESSION_AUC] = mean_inner(judge->impressions, answers->impressions_count, weights,
+							  false, false, &figures.pairs_impressions);
 	figures.value[FIGURE_LOG_LOSS] = walk.rows > 0 && judge->probabilities ? walk.loss / walk.rows : NAN;
 	figures.value[FIGURE_ENTROPY] = share > 0 && share < 1 ? figures.value[FIGURE_LOG_LOSS] /
 					(-share * log(share) - (1 - share) * log1p(-share)) : NAN;

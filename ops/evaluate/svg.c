@@ -86,8 +86,8 @@ static void draw_frame(struct svg *svg)
 	fprintf(svg->file, "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n", WIDTH, HEIGHT);
 	draw_ticks(svg, true);
 	draw_ticks(svg, false);
-	fprintf(svg->file, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#222\"/>\n", LEFT, TOP,
-		WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
+	fprintf(svg->file, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#222\"/>\n",
+		LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
 	text_at(svg, WIDTH / 2.0, 28, "text-anchor=\"middle\" font-size=\"17\"", svg->axes.title);
 	text_at(svg, (WIDTH + LEFT - RIGHT) / 2.0, HEIGHT - 16, "text-anchor=\"middle\" font-size=\"14\"",
 		svg->axes.x_label);

@@ -92,7 +92,6 @@ int main(void)
 {
 	double single = rate(1), eight = rate(8);
 
-	printf("{\"predictions_per_s_one_candidate\": %.0f, \"predictions_per_s_eight_candidates\": %.0f}\n", single,
-	       eight);
+	printf("{\"predictions_per_s\": {\"one_candidate\": %.0f, \"eight_candidates\": %.0f}}\n", single, eight);
 	return single > 0 && eight > 0 ? 0 : 1;
 }
