@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""ops/experiments/baselines.py: its measures against plain definitions, frozen against running means, a planted
+signal found, and a second run that computes nothing again."""
+import lzma
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness import *
+
+try:
+    import numpy as np
+    import zstandard  # noqa: F401
+except ImportError:
+    print("skipped: numpy or zstandard is not installed")
+    sys.exit(77)
+
+EXPERIMENTS = ROOT / "ops" / "experiments"
+sys.path.insert(0, str(EXPERIMENTS))
+import baselines
+import baselines_data
+
+ROWS = "popularity,means,means-frozen,logistic"
+
+
+def write_data(folder, rows=4000):
+    """Ratings by the day; whether an item is liked follows the item alone, and popularity says nothing of it."""
+    source = random.Random(3)
+    target = folder / "amazon-beauty"
+    target.mkdir(parents=True)
+    quality = [source.gauss(0, 1.5) for _ in range(40)]
+    with lzma.open(target / "beauty2014_5core_items.tsv.xz", "wt") as out:
+        out.write("item_id\ttitle\n" + "".join(f"i{i}\tThing {i}\n" for i in range(40)))
+    with lzma.open(target / "beauty2014_5core_interactions.tsv.xz", "wt") as out:
+        out.write("user_id\titem_id\trating\tunix_time\n")
+        pairs = [(user, item) for user in range(200) for item in range(40)]
+        for place, (user, item) in enumerate(source.sample(pairs, rows)):
+            rating = min(5, max(1, round(3.4 + quality[item] + source.gauss(0, .8))))
+            out.write(f"u{user}\ti{item}\t{rating}\t{1300000000 + place // 20 * 86400}\n")
+
+
+def test_measures():
+    random_ = np.random.default_rng(1)
+    scores = random_.integers(0, 12, 300) / 4
+    labels, weights = random_.integers(0, 2, 300).astype(float), random_.integers(0, 3, 300).astype(float)
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
+    won = pairs = 0.0
+    for i in np.flatnonzero(labels == 1):
+        for j in np.flatnonzero(labels == 0):
+            pairs += weights[i] * weights[j]
+            won += weights[i] * weights[j] * (scores[i] > scores[j] or .5 * (scores[i] == scores[j]))
+    check(abs(baselines.weighted_auc(order, starts, labels, weights) - won / pairs) < 1e-12, "weighted AUC")
+    which, values = baselines.per_impression_auc(np.array([1., 2, 2, 5, 6, 7]), np.array([0., 1, 0, 1, 1, 0]),
+                                                 np.array([3, 3, 3, 4, 4, 7]))
+    check(which.tolist() == [3] and values.tolist() == [.75], f"AUC within: {which} {values}")
+    columns = random_.normal(size=(500, 3))
+    labels = (columns[:, 0] + random_.normal(size=500) > 0).astype(float)
+    model = baselines.fit_logistic(columns, labels)
+    p = 1 / (1 + np.exp(-baselines.score_logistic(model, columns)))
+    check(np.abs(columns.T @ (p - labels)).max() < .05, "the gradient is not zero at the solution")
+
+
+def test_table():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder / "data")
+        command = [sys.executable, EXPERIMENTS / "baselines.py", "beauty-liked", "--exitpoll", EXITPOLL, "--data",
+                   folder / "data", "--work", folder / "work", "--rows", ROWS, "--against", "logistic"]
+        first = subprocess.run(command, capture_output=True, text=True)
+        check(first.returncode == 0, first.stderr)
+        work = folder / "work" / "beauty-liked"
+        made = {path.name: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+        second = subprocess.run(command, capture_output=True, text=True)
+        check(second.stdout == first.stdout, "the second run's table differs")
+        check(made == {path.name: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()},
+              "the second run computed something again")
+        auc = {cells[1].strip(): float(cells[2].split()[0]) for cells in
+               (line.split("|") for line in first.stdout.splitlines() if "[" in line)}
+        check(set(auc) == set(ROWS.split(",")), first.stdout)
+        check(auc["means"] > .8 and auc["logistic"] > .8, f"the planted signal is not found: {auc}")
+        check(abs(auc["popularity"] - .5) < .12, f"popularity knows too much: {auc}")
+
+        # At the first time of the test nothing has happened since the split: running means are the frozen ones.
+        loaded = np.load(work / "arrays.npz")
+        data = {key: loaded[key] for key in loaded.files}
+        tested = data["part"][data["group"]] == baselines_data.TEST
+        first_day = np.flatnonzero(tested & (data["time"][data["group"]] == data["time"][tested[data["group"]]].min()))
+        names = [str(n) for n in data["names"]]
+        running = data["features"][first_day][:, [names.index(n) for n in baselines.MEANS]]
+        check(len(first_day) > 5, "no samples at the first time of the test")
+        frozen = baselines.frozen_means(data, first_day)
+        check(np.abs(running - frozen).max() < 1e-5, f"frozen means: {np.abs(running - frozen).max(0)}")
+        later = np.flatnonzero(tested)[-20:]
+        running = data["features"][later][:, [names.index(n) for n in baselines.MEANS]]
+        check(np.abs(running - baselines.frozen_means(data, later)).max() > 1e-3, "frozen means move")
+
+
+def test_missing_row_is_refused():
+    done = subprocess.run([sys.executable, EXPERIMENTS / "baselines.py", "beauty-liked", "--rows", "oracle"],
+                          capture_output=True, text=True)
+    check(done.returncode == 2 and "oracle" in done.stderr and "lightgbm" in done.stderr, done.stderr)
+
+
+sys.exit(main(test_measures, test_table, test_missing_row_is_refused))
