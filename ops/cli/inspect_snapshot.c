@@ -134,8 +134,8 @@ static void print_info(const char *path, const struct snapshot_info *info, bool 
 		puts("exact: every byte, and equal to a full recomputation");
 	else if (checked)
 		printf("sound: every byte, and the embeddings within their bound\n"
-		       "embeddings off by at most %.4g (1: the length of one dimension's largest value); %" PRIu64 " of %" PRIu64
-		       " nodes hold a residual, %.4g in all\n",
+		       "embeddings off by at most %.4g (1: the length of one dimension's largest value); %" PRIu64
+		       " of %" PRIu64 " nodes hold a residual, %.4g in all\n",
 		       info->accuracy.bound, info->accuracy.residual_nodes,
 		       info->accuracy.nodes, info->accuracy.residual_mass);
 }
