@@ -30,7 +30,8 @@ static const struct argp_option options[] = {
 	{"compare", KEY_COMPARE, "WHERE", 0, "other predictions of these impressions, paired; may be repeated", 0},
 	{"task", KEY_TASK, "TASK", 0, "liked or clicked; default: as the events say", 0},
 	{"label", KEY_LABEL, "RULE", 0, "what is liked: 'rating>=4'; default: as the events say", 0},
-	{"unanswered-negative", KEY_UNANSWERED, NULL, 0, "clicked: what nothing answers was shown in vain (default: left out)", 0},
+	{"unanswered-negative", KEY_UNANSWERED, NULL, 0,
+	 "clicked: what nothing answers was shown in vain (default: left out)", 0},
 	{"plots", KEY_PLOTS, "DIR", 0, "write charts (SVG): reliability, roc, layers, tradeoff", 0},
 	{"bootstrap", KEY_DRAWS, "N", 0, "draws over users for the intervals (200); 0: none", 0},
 	{"seed", KEY_SEED, "N", 0, "of the draws (1)", 0},
@@ -84,8 +85,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 }
 
 /* The impression of each row, so that others can be looked up. */
-static enum status align(const struct predictions *own, const struct evaluated *evaluated, const struct predictions *other,
-			 float **p, uint16_t **layer, struct error *error)
+static enum status align(const struct predictions *own, const struct evaluated *evaluated,
+			 const struct predictions *other, float **p, uint16_t **layer, struct error *error)
 {
 	size_t rows = evaluated->answers.rows_count;
 	uint32_t *owner = mem_alloc_array(own->rows_count ? own->rows_count : 1, sizeof *owner);
@@ -117,8 +118,8 @@ static enum status check_leak(const struct arguments *arguments, const struct pr
 {
 	if (!evaluated->counts.leaked || arguments->allow_leak)
 		return STATUS_OK;
-	return error_set(error, STATUS_CONFIG, "%s: %" PRIu64 " predictions are of times up to %" PRId64 ", which the model "
-			 "was trained on: to judge them would say too much (--allow-leak does it and says so)",
+	return error_set(error, STATUS_CONFIG, "%s: %" PRIu64 " predictions are of times up to %" PRId64 ", which the "
+			 "model was trained on: to judge them would say too much (--allow-leak does it and says so)",
 			 arguments->predictions, evaluated->counts.leaked, predictions->trained_until_ms);
 }
 
