@@ -24,7 +24,7 @@ struct arguments {
 
 enum option_key {
 	KEY_SAMPLES = 0x100, KEY_MODEL, KEY_OUT, KEY_NAME, KEY_FEATURES, KEY_EXITS, KEY_OBJECTIVE,
-	KEY_HIDDEN_SAMPLES, KEY_CHOOSE, KEY_RULE, KEY_WINDOW, KEY_RISK, KEY_BOUND, KEY_CLIP, KEY_DELTA, KEY_USERS,
+	KEY_HIDDEN_SAMPLES, KEY_THRESHOLD_SAMPLES, KEY_CHOOSE, KEY_RULE, KEY_WINDOW, KEY_RISK, KEY_BOUND, KEY_CLIP, KEY_DELTA, KEY_USERS,
 	KEY_ETA, KEY_GAMMA, KEY_ITERATIONS, KEY_EPOCHS, KEY_CACHE, KEY_CACHE_MAX, KEY_TEMPLATE, KEY_PRECISION,
 	KEY_THREADS, KEY_SEED, KEY_JSON, KEY_FORCE, KEY_PORTABLE, KEY_ALLOW_LEAK,
 };
@@ -47,6 +47,8 @@ static const struct argp_option options[] = {
 	{"hidden-samples", KEY_HIDDEN_SAMPLES, "N", 0,
 	 "hidden states for N training impressions and N/2 of each other part (default: for all); the statistics' "
 	 "own model learns from all", 1},
+	{"threshold-samples", KEY_THRESHOLD_SAMPLES, "N", 0,
+	 "hidden states for N impressions of the threshold part: a test needs users, at the defaults 130 or more", 1},
 	{"choose", KEY_CHOOSE, "HOW", 0, "which N: newest (default) or random, drawn by --seed", 1},
 	{"eta", KEY_ETA, "X", 0, "step of layer 0, in units of the safe one, up to 1 (default 1)", 1},
 	{"gamma", KEY_GAMMA, "X", 0, "how fast steps fall with the layer: eta exp(-gamma l) (default 0.02)", 1},
@@ -57,7 +59,7 @@ static const struct argp_option options[] = {
 	{"window", KEY_WINDOW, "N", 0, "of the rule discrepancy (default 3)", 2},
 	{"risk", KEY_RISK, "WHICH", 0, "what is bounded: loss (default, exact) or ne (bootstrap, approximate)", 2},
 	{"bound", KEY_BOUND, "X", 0, "how much more than at full depth is allowed (default 0.002)", 2},
-	{"clip", KEY_CLIP, "X", 0, "a candidate's difference in loss counts for at most this much (default 0.2)", 2},
+	{"clip", KEY_CLIP, "X", 0, "a candidate's difference in loss counts for at most this much (default 0.1)", 2},
 	{"delta", KEY_DELTA, "X", 0, "probability with which the bound may be broken (default 0.1)", 2},
 	{"users", KEY_USERS, "WHICH", 0,
 	 "unseen (default): test on users that no earlier part has; any: on all of the threshold part", 2},
@@ -140,6 +142,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		break;
 	case KEY_HIDDEN_SAMPLES:
 		fit->hidden_samples = arguments_whole(state, "hidden-samples", argument, 1, UINT32_MAX);
+		break;
+	case KEY_THRESHOLD_SAMPLES:
+		fit->threshold_samples = arguments_whole(state, "threshold-samples", argument, 1, UINT32_MAX);
 		break;
 	case KEY_CHOOSE: fit->newest = word(state, "choose", argument, choices); break;
 	case KEY_ETA: fit->eta_base = number(state, "eta", argument, 1e-6, 1); break;

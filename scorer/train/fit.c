@@ -20,7 +20,7 @@ void fit_options_defaults(struct fit_options *options)
 		.gamma = .02,
 		.iterations = 150,
 		.epochs = 20,
-		.thresholds = {.rule = EXIT_DISCREPANCY, .window = 3, .bound = .002, .clip = .2, .delta = .1,
+		.thresholds = {.rule = EXIT_DISCREPANCY, .window = 3, .bound = .002, .clip = .1, .delta = .1,
 			       .candidates = 24, .draws = 1000},
 	};
 }

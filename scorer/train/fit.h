@@ -27,6 +27,7 @@ struct fit_options {
 	enum fit_objective objective;   /* auto: softmax too where labels compare, the better one wins */
 	size_t hidden_samples;          /* impressions of the training part with hidden states; half as many
 					   of each other part; 0: all */
+	size_t threshold_samples;       /* of the threshold part instead; 0: as the others */
 	bool newest;                    /* of each part, else drawn by seed */
 	bool any_user;                  /* thresholds are tested on users seen before, too */
 	uint64_t seed;

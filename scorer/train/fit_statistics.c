@@ -101,6 +101,8 @@ enum status fit_choose(struct fit *fit, struct error *error)
 		size_t wanted = options->hidden_samples;
 		if (wanted && part != PART_TRAIN)
 			wanted = (wanted + 1) / 2;
+		if (part == PART_THRESHOLDS && options->threshold_samples)
+			wanted = options->threshold_samples;
 		struct dataset_list from = fit->part[part];
 		if (part == PART_THRESHOLDS) {
 			enum status status = keep_unseen(data, from, unseen, &fit->result->unseen, error);

@@ -6,7 +6,7 @@
 #include <math.h>
 
 /* At most this part of the wealth that one outcome could take is ever bet. */
-static const double stake_max = .75;
+static const double stake_max = .9;
 
 double risk_p_value(const struct risk_user *users, size_t count, double clip, double bound, double delta)
 {
@@ -15,7 +15,9 @@ double risk_p_value(const struct risk_user *users, size_t count, double clip, do
 		return 1;
 	if (centre >= 1)
 		return 0;       /* nothing on [-clip, clip] exceeds the bound */
-	double wealth = 0, most = 0, sum = .5, squares = .25;   /* logs; a mean of 1/2, a variance of 1/4 to start */
+	/* Wealth in logs. Users are expected to lie at the bound with a deviation of a tenth of the range until they
+	 * show otherwise; any start is valid, this one finds out soon where early and late exits agree. */
+	double wealth = 0, most = 0, sum = centre, squares = .01;
 	for (size_t i = 0; i < count; i++) {
 		double x = (fmax(-clip, fmin(clip, users[i].difference)) + clip) / (2 * clip);
 		double variance = squares / ((double)i + 1);
@@ -24,7 +26,7 @@ double risk_p_value(const struct risk_user *users, size_t count, double clip, do
 		wealth += log1p(stake * (centre - x));
 		most = fmax(most, wealth);
 		sum += x;
-		double mean = sum / ((double)i + 2);
+		double mean = sum / ((double)i + 2);    /* x and the start */
 		squares += (x - mean) * (x - mean);
 	}
 	return exp(-most);
