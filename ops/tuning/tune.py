@@ -153,12 +153,15 @@ def loss_of(logits, batch, objective, options):
     return total, own
 
 
-def validate(model, data, answers, exits, options, device):
-    """{"auc", "impression_auc", "log_loss", "layers": {layer: the chosen AUC}} on the validation impressions."""
+def validate(model, data, answers, exits, options, device, stop):
+    """{"auc", "impression_auc", "log_loss", "layers": {layer: the chosen AUC}} on the validation impressions; None:
+    told to stop."""
     scores, labels, groups = {}, [], []
     model.eval()
     with torch.no_grad():
         for begin in range(0, len(data), options.micro):
+            if stop:
+                return None
             batch = batches.make_batch(data[begin:begin + options.micro], not options.independent, device)
             for layer, z in batches.answer_logits(model, batch, answers, exits).items():
                 scores.setdefault(layer, []).extend(z.tolist())
@@ -284,8 +287,16 @@ def bar(options, run, steps, rate):
               f"{rate:.0f} tokens/s", end="", file=sys.stderr, flush=True)
 
 
-def check_validation(run, model, data, answers, exits, options, device):
-    figures = validate(model, data, answers, exits, options, device)
+def is_due(run, steps, options):
+    """Is this step to be validated, and was it not yet?"""
+    validated = any("log_loss" in entry and entry["step"] == run.step for entry in run.history[-1:])
+    return not validated and (run.step % options.validate_every == 0 or run.step == steps)
+
+
+def check_validation(run, model, data, answers, exits, options, device, stop):
+    figures = validate(model, data, answers, exits, options, device, stop)
+    if figures is None:
+        return
     run.history.append({"step": run.step, "samples": run.samples, **figures})
     value = figures[options.measure]
     tell(options, f"step {run.step}: validation {options.measure} {value:.4f}, log loss {figures['log_loss']:.4f}"
@@ -335,9 +346,13 @@ def main():
                   f"{options.objective}, {'independent prompts' if options.independent else 'shared prefix'}, "
                   f"{device} {precision}")
     began, tokens_done = time.time(), 0
-    if run.step == 0:
-        check_validation(run, model, stopping, answers, exits, options, device)
-    while run.step < steps and run.worse < options.patience and not run.finished and not stop:
+    while not stop and not run.finished:
+        if is_due(run, steps, options):
+            check_validation(run, model, stopping, answers, exits, options, device, stop)
+            run.save(folder, model, optimizer)
+            put(folder / "curve.svg", learning_curve(run.history, options.measure))
+        if stop or run.step >= steps or run.worse >= options.patience:
+            break
         torch.manual_seed(options.seed * 1000003 + run.step)    # dropout does not depend on where a run was stopped
         at = time.time()
         loss, tokens = train_step(model, optimizer, step_impressions(train, run.step, options), answers, exits, options,
@@ -349,10 +364,6 @@ def main():
                             "rate": rate_at(run.step - 1, steps, options), "tokens": tokens,
                             "seconds": round(time.time() - at, 3)})
         bar(options, run, steps, tokens_done / (time.time() - began))
-        if run.step % options.validate_every == 0 or run.step == steps:
-            check_validation(run, model, stopping, answers, exits, options, device)
-            run.save(folder, model, optimizer)
-            put(folder / "curve.svg", learning_curve(run.history, options.measure))
     if stop:
         run.save(folder, model, optimizer)
         tell(options, f"stopped at step {run.step}; the same command goes on")
