@@ -18,7 +18,8 @@
  * rounded up by 1e-4: the largest |x_i| is at least 13 a from its upper level 240 a, so |e4| >= 13 a, and
  * the arithmetic is off by less than 6e-5 a sqrt(D) <= 1e-3 a. Both brackets are integers below 2^24, exact
  * in a float; what follows is four roundings of numbers below 4, so the computed bound is within 2e-6 of (1)
- * or (2): NEAREST_MARGIN covers that and the rounding of the limit. A row whose bound is below the limit cannot win: recall is 1 by construction.
+ * or (2): NEAREST_MARGIN covers that and the rounding of the limit. A row whose bound is below the limit
+ * cannot win: recall is 1 by construction.
  *
  * Layout of a block of 64 rows: heads u32 [64]; each plane u64 [8 groups][D / 16 lines][8 rows]: a word is
  * 16 values of a row, the first eight in the lower halves of its bytes. So a line of 64 bytes serves eight
