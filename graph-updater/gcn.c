@@ -199,7 +199,7 @@ void gcn_set_hidden(const struct gcn *gcn, struct gcn_side *side, uint32_t layer
 		memcpy(gcn_hidden_of(side, layer, node), row, gcn->options.dimensions * sizeof *row);
 }
 
-static bool reserve_node(struct gcn_side *side, uint32_t node)
+bool gcn_reserve_node(struct gcn_side *side, uint32_t node)
 {
 	bool room = chunks_reserve(&side->meta, node + 1) && chunks_reserve(&side->norms, node + 1) &&
 		    (side->single >= 0 || chunks_reserve(&side->final, node + 1));
@@ -211,25 +211,27 @@ static bool reserve_node(struct gcn_side *side, uint32_t node)
 	return room && (!side->rows || nearest_rows_reserve(side->rows, node + 1));
 }
 
+void gcn_begin_node(struct gcn *gcn, struct gcn_side *side, uint32_t node)
+{
+	if (side->has[0]) {
+		gcn_seed(gcn, side, node, gcn->fresh);
+		gcn_set_hidden(gcn, side, 0, node, gcn->fresh,
+			       (int64_t)gcn->options.dimensions * GCN_ONE * GCN_ONE);
+	}
+	/* A final row made of seeds alone, or with a share of them, is there at once. */
+	if (side->weights[0] && side->single < 0)
+		gcn_mix(gcn, side, node);
+}
+
 /* The node has one edge more. */
 static bool gain_edge(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 {
 	struct gcn_meta *meta = gcn_meta_of(side, node);
 
-	if (gcn->loading)
-		meta->degree++;         /* sums come later */
-	else if (!gcn_sums_change_degree(gcn, side, node, true))
+	if (!gcn_sums_change_degree(gcn, side, node, true))
 		return false;
-	if (meta->degree == 1) {
-		if (side->has[0]) {
-			gcn_seed(gcn, side, node, gcn->fresh);
-			gcn_set_hidden(gcn, side, 0, node, gcn->fresh,
-				       (int64_t)gcn->options.dimensions * GCN_ONE * GCN_ONE);
-		}
-		/* A final row made of seeds alone, or with a share of them, is there at once. */
-		if (side->weights[0] && side->single < 0)
-			gcn_mix(gcn, side, node);
-	}
+	if (meta->degree == 1)
+		gcn_begin_node(gcn, side, node);
 	return true;
 }
 
@@ -276,14 +278,13 @@ static enum status edge_changed(void *context, const struct graph_change *change
 	uint32_t user = change->user.v, item = change->item.v;
 	bool room = true;
 
-	if (had == has) {
-		/* A hub's list may have been re-ordered. */
+	if (gcn->loading || had == has) {
+		/* Loading, all nodes come at once, later. Else a hub's list may have been re-ordered. */
 	} else if (has) {
-		room = reserve_node(users, user) && reserve_node(items, item) &&
-		       gain_edge(gcn, users, user) && gain_edge(gcn, items, item);
-		if (room && !gcn->loading)
-			room = change_sums(gcn, GCN_USERS, user, item, true) &&
-			       change_sums(gcn, GCN_ITEMS, item, user, true);
+		room = gcn_reserve_node(users, user) && gcn_reserve_node(items, item) &&
+		       gain_edge(gcn, users, user) && gain_edge(gcn, items, item) &&
+		       change_sums(gcn, GCN_USERS, user, item, true) &&
+		       change_sums(gcn, GCN_ITEMS, item, user, true);
 	} else {
 		room = change_sums(gcn, GCN_USERS, user, item, false) &&
 		       change_sums(gcn, GCN_ITEMS, item, user, false) &&

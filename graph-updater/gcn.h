@@ -117,15 +117,18 @@ size_t gcn_item_state_bytes(const struct gcn *gcn);
 /* *pending: an event has touched it since the last flush. */
 void gcn_save_user(const struct gcn *gcn, struct user_id user, void *state, bool *pending);
 void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool *pending);
-/* gcn_load_begin() before the graph is loaded: its edges then only count. Afterwards the hidden states
- * are set, and gcn_load_finish() rebuilds the sums from them exactly. STATUS_CORRUPT: out of range. */
+/* gcn_load_begin() before the graph is loaded, whose edges are then passed over. gcn_load_nodes() makes the
+ * nodes of all edges, the hidden states are set, and gcn_load_finish() rebuilds the sums from them exactly,
+ * on the given threads (NULL: the caller's alone). STATUS_CORRUPT: out of range. */
 void gcn_load_begin(struct gcn *gcn);
+enum status gcn_load_nodes(struct gcn *gcn, struct error *error);
 enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *state, bool pending,
 			  struct error *error);
 enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending,
 			  struct error *error);
-enum status gcn_load_finish(struct gcn *gcn, struct error *error);
-/* Instead of hidden states: everything is computed anew (other options than when it was saved). */
-enum status gcn_load_anew(struct gcn *gcn, struct error *error);
+enum status gcn_load_finish(struct gcn *gcn, struct nearest_threads *threads, struct error *error);
+/* Instead of hidden states: everything is computed anew (other options than when it was saved). Makes the
+ * nodes as well, if they are not there yet. */
+enum status gcn_load_anew(struct gcn *gcn, struct nearest_threads *threads, struct error *error);
 
 #endif

@@ -118,6 +118,8 @@ static inline struct graph_neighbours gcn_neighbours_of(const struct gcn *gcn, i
 
 /* gcn.c */
 void gcn_seed(const struct gcn *gcn, const struct gcn_side *side, uint32_t node, int16_t *row);
+bool gcn_reserve_node(struct gcn_side *side, uint32_t node);           /* false: no memory */
+void gcn_begin_node(struct gcn *gcn, struct gcn_side *side, uint32_t node);    /* it has got its first edge */
 bool gcn_mark(struct gcn_side *side, uint32_t layer, uint32_t node);    /* false: no memory */
 
 /* gcn_sums.c: the sums of one node and layer; false: no memory */

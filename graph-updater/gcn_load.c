@@ -3,6 +3,7 @@
  * Only hidden states are saved; sums follow from them exactly. Called by snapshot_save.c and
  * snapshot_load.c. */
 #include "graph-updater/gcn_internal.h"
+#include "graph-updater/nearest_threads.h"
 
 /* ---- save ---- */
 
@@ -76,6 +77,34 @@ void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool
 void gcn_load_begin(struct gcn *gcn)
 {
 	gcn->loading = true;
+}
+
+static bool load_nodes_of(struct gcn *gcn, int s)
+{
+	struct gcn_side *side = &gcn->sides[s];
+
+	for (uint32_t node = 0; node < ids_end(side->ids); node++) {
+		struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
+		uint32_t degree = list.all ? list.count : 0;
+		for (uint32_t e = 0; e < list.count && !list.all; e++)
+			degree += graph_neighbour_in_gcn(&list, e);
+		if (!degree)
+			continue;
+		if (!gcn_reserve_node(side, node))
+			return false;
+		gcn_meta_of(side, node)->degree = degree;
+		gcn_begin_node(gcn, side, node);
+	}
+	return true;
+}
+
+enum status gcn_load_nodes(struct gcn *gcn, struct error *error)
+{
+	for (int s = 0; s < GCN_SIDES; s++)
+		if (!load_nodes_of(gcn, s))
+			return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory for embeddings");
+	gcn->loading = false;
+	return STATUS_OK;
 }
 
 static enum status load_row(const struct gcn *gcn, const char **at, int16_t *row, struct error *error)
@@ -162,49 +191,84 @@ static void add_up(const struct gcn *gcn, int s, uint32_t layer, uint32_t node, 
 }
 
 /* Sums of one layer and side from the hidden states below; `anew`: its hidden states as well. */
-static bool rebuild_layer(struct gcn *gcn, int s, uint32_t layer, bool anew)
+struct rebuilding {
+	struct gcn *gcn;
+	int side;
+	uint32_t layer;
+	bool anew;
+	unsigned workers;
+	bool no_memory[NEAREST_THREADS_MAX];    /* a worker each */
+};
+
+static bool rebuild_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node, bool anew)
 {
 	struct gcn_side *side = &gcn->sides[s];
+	struct gcn_meta *meta = gcn_meta_of(side, node);
+	_Alignas(64) int16_t fresh[GCN_DIMENSIONS_MAX];
 	int64_t sums[GCN_DIMENSIONS_MAX];
 
-	for (uint32_t node = 0; node < chunks_rows(&side->meta); node++) {
-		struct gcn_meta *meta = gcn_meta_of(side, node);
-		if (!meta->degree)
-			continue;
-		if (meta->degree >= gcn->options.wide_degree && !meta->wide &&
-		    !gcn_sums_widen(gcn, side, node))
-			return false;
-		add_up(gcn, s, layer, node, sums);
-		if (anew) {
-			for (uint32_t i = 0; i < gcn->options.dimensions; i++)
-				gcn->fresh[i] = gcn_round_quotient(sums[i], meta->degree);
-			gcn_set_hidden(gcn, side, layer, node, gcn->fresh,
-				       gcn->kernels->dot(gcn->fresh, gcn->fresh, gcn->options.dimensions));
-		}
-		if (!gcn_sums_set(gcn, side, layer, node, sums))
-			return false;
-		if (anew && side->single < 0 && layer == side->top)
-			gcn_mix(gcn, side, node);
+	if (meta->degree >= gcn->options.wide_degree && !meta->wide && !gcn_sums_widen(gcn, side, node))
+		return false;
+	add_up(gcn, s, layer, node, sums);
+	if (anew) {
+		for (uint32_t i = 0; i < gcn->options.dimensions; i++)
+			fresh[i] = gcn_round_quotient(sums[i], meta->degree);
+		gcn_set_hidden(gcn, side, layer, node, fresh,
+			       gcn->kernels->dot(fresh, fresh, gcn->options.dimensions));
 	}
+	if (!gcn_sums_set(gcn, side, layer, node, sums))
+		return false;
+	if (anew && side->single < 0 && layer == side->top)
+		gcn_mix(gcn, side, node);
 	return true;
 }
 
-static enum status rebuild(struct gcn *gcn, bool anew, struct error *error)
+/* Nodes are shared out by chunks: whoever writes a row has its neighbourhood to itself, also among the
+ * codes for the scan. Rows of the layer below are only read. */
+static void rebuild_some(void *context, unsigned worker)
 {
-	gcn->loading = false;
+	struct rebuilding *rebuilding = context;
+	struct gcn_side *side = &rebuilding->gcn->sides[rebuilding->side];
+
+	for (uint32_t node = 0; node < chunks_rows(&side->meta) && !rebuilding->no_memory[worker]; node++) {
+		if ((node >> CHUNK_SHIFT) % rebuilding->workers != worker)
+			node |= CHUNK_ROWS - 1;
+		else if (gcn_meta_of(side, node)->degree)
+			rebuilding->no_memory[worker] = !rebuild_node(rebuilding->gcn, rebuilding->side,
+								      rebuilding->layer, node,
+								      rebuilding->anew);
+	}
+}
+
+static enum status rebuild(struct gcn *gcn, bool anew, struct nearest_threads *threads, struct error *error)
+{
+	struct rebuilding rebuilding = {.gcn = gcn, .anew = anew, .workers = nearest_threads_count(threads)};
+
 	for (uint32_t k = 1; k <= gcn->last_layer; k++)
-		for (int s = 0; s < GCN_SIDES; s++)
-			if (k <= gcn->sides[s].top && gcn->sides[s].has[k] && !rebuild_layer(gcn, s, k, anew))
-				return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
+		for (int s = 0; s < GCN_SIDES; s++) {
+			if (k > gcn->sides[s].top || !gcn->sides[s].has[k])
+				continue;
+			rebuilding.side = s;
+			rebuilding.layer = k;
+			if (threads)
+				nearest_threads_run(threads, rebuild_some, &rebuilding);
+			else
+				rebuild_some(&rebuilding, 0);
+			for (unsigned worker = 0; worker < rebuilding.workers; worker++)
+				if (rebuilding.no_memory[worker])
+					return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
+		}
 	return STATUS_OK;
 }
 
-enum status gcn_load_finish(struct gcn *gcn, struct error *error)
+enum status gcn_load_finish(struct gcn *gcn, struct nearest_threads *threads, struct error *error)
 {
-	return rebuild(gcn, false, error);
+	return rebuild(gcn, false, threads, error);
 }
 
-enum status gcn_load_anew(struct gcn *gcn, struct error *error)
+enum status gcn_load_anew(struct gcn *gcn, struct nearest_threads *threads, struct error *error)
 {
-	return rebuild(gcn, true, error);
+	enum status status = gcn->loading ? gcn_load_nodes(gcn, error) : STATUS_OK;
+
+	return status ? status : rebuild(gcn, true, threads, error);
 }

@@ -180,7 +180,8 @@ bool gcn_sums_widen(const struct gcn *gcn, struct gcn_side *side, uint32_t node)
 	}
 	memcpy(gcn_sums_of(side, side->top, node), &wide, sizeof wide);
 	gcn_meta_of(side, node)->wide = true;
-	side->wide_count++;
+	/* Loading, two threads may come here for different nodes. */
+	__atomic_fetch_add(&side->wide_count, 1, __ATOMIC_RELAXED);
 	return true;
 }
 

@@ -163,7 +163,7 @@ static enum status make_room(struct graph *graph, const struct interaction_event
 		return status;
 	}
 	if (chunks_reserve(&graph->item_nodes, item->v + 1)) {
-		if (user_make_room(graph, user_node(graph, *user)) &&
+		if (user_make_room(graph, user_node(graph, *user), 1) &&
 		    item_make_room(graph, item_node(graph, *item), 1))
 			return STATUS_OK;
 		user_trim(graph, *user);

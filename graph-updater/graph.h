@@ -112,6 +112,7 @@ struct graph_counts {
 };
 
 struct graph;
+struct nearest_threads;
 enum status graph_create(const struct graph_options *options, struct graph **out, struct error *error);
 void graph_destroy(struct graph *graph);        /* NULL ok; calls no listener */
 enum status graph_listen(struct graph *graph, struct graph_listener listener, struct error *error);
@@ -190,10 +191,12 @@ enum status graph_check(const struct graph *graph, struct error *error);
 /* Bytes of the lists alone, as allocated: what an edge costs, on both sides together. */
 size_t graph_lists_bytes(const struct graph *graph);
 
-/* Restore only: appends an edge to the user's side in its order; graph_load_finish() sorts the other
- * side, counts, checks, and tells the listeners of every edge. STATUS_CORRUPT: not in order, repeated. */
-enum status graph_load_edge(struct graph *graph, struct user_id user, const struct edge *edge,
-			    struct error *error);
-enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct error *error);
+/* Restore only: appends edges to the user's side in its order; of them `total` come in all.
+ * graph_load_finish() sorts the other side on the given threads (NULL: the caller's alone), counts, checks,
+ * and tells the listeners of every edge. STATUS_CORRUPT: not in order, repeated. */
+enum status graph_load_edges(struct graph *graph, struct user_id user, const struct edge *edges, uint32_t count,
+			     uint32_t total, struct error *error);
+enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct nearest_threads *threads,
+			      struct error *error);
 
 #endif

@@ -66,8 +66,8 @@ static inline uint16_t *item_responses(const struct item_node *node)
 /* Order of a user's list: time, then the items' id bytes. */
 int edge_compare(const struct graph *graph, const struct edge *a, const struct edge *b);
 
-/* Room for one more edge on either side. False: no memory; nothing changed. */
-bool user_make_room(struct graph *graph, struct user_node *node);
+/* Room for more edges on either side. False: no memory; nothing changed. */
+bool user_make_room(struct graph *graph, struct user_node *node, uint32_t more);
 bool item_make_room(struct graph *graph, struct item_node *node, uint32_t more);
 /* There is room. Return the index that the edge has got. */
 uint32_t user_insert(struct graph *graph, struct user_id user, const struct edge *edge);

@@ -87,9 +87,9 @@ static bool make_room(struct graph *graph, struct list *list, uint32_t more, siz
 	return resize(graph, list, (uint64_t)list->count + more, row_bytes);
 }
 
-bool user_make_room(struct graph *graph, struct user_node *node)
+bool user_make_room(struct graph *graph, struct user_node *node, uint32_t more)
 {
-	return make_room(graph, &node->list, 1, EDGE_BYTES);
+	return make_room(graph, &node->list, more, EDGE_BYTES);
 }
 
 bool item_make_room(struct graph *graph, struct item_node *node, uint32_t more)

@@ -1,34 +1,54 @@
 /* graph_load.c - the whole graph at once: putting one together from a snapshot, and proving one sound. */
 #include "graph-updater/graph_internal.h"
+#include "graph-updater/nearest_threads.h"
 
 #include <stdlib.h>
 
-enum { RANGE_EDGES = 1 << 22 };         /* of the items' lists, put together at a time */
+enum { RANGE_EDGES = 1 << 22 };         /* of the items' lists, put together at a time by a thread */
+enum { EDGES_AHEAD = 16 };
 
-enum status graph_load_edge(struct graph *graph, struct user_id user, const struct edge *edge,
-			    struct error *error)
+static enum status check_loaded(const struct graph *graph, const struct edge *edge, const struct edge *before,
+				struct error *error)
 {
-	struct user_node *node;
-
-	if (!chunks_reserve(&graph->user_nodes, user.v + 1) ||
-	    !chunks_reserve(&graph->item_nodes, edge->other + 1))
-		goto no_memory;
-	node = user_node(graph, user);
 	if (edge_kind(edge) >= KIND_REMOVE || edge->value > RESPONSE_ONE ||
 	    (!edge_has_rating(edge) && edge->value) ||
 	    (edge_kind(edge) == KIND_RATE && !edge_has_rating(edge)))
 		return error_set(error, STATUS_CORRUPT, "an edge with kind %d and value %u",
-				 (int)edge_kind(edge),
-				 edge->value);
-	if (node->list.count && edge_compare(graph, &user_edges(node)[node->list.count - 1], edge) >= 0)
+				 (int)edge_kind(edge), edge->value);
+	if (before && edge_compare(graph, before, edge) >= 0)
 		return error_set(error, STATUS_CORRUPT, "a user's edges are not in order");
-	if (!user_make_room(graph, node))
+	return STATUS_OK;
+}
+
+enum status graph_load_edges(struct graph *graph, struct user_id user, const struct edge *edges, uint32_t count,
+			     uint32_t total, struct error *error)
+{
+	struct user_node *node;
+	struct edge *to;
+	uint32_t last = 0;
+
+	for (uint32_t e = 0; e < count; e++)
+		last = edges[e].other > last ? edges[e].other : last;
+	if (!chunks_reserve(&graph->user_nodes, user.v + 1) || !chunks_reserve(&graph->item_nodes, last + 1))
 		goto no_memory;
-	user_insert(graph, user, edge);
-	graph->counts.edges++;
-	graph->counts.response += edge_response(edge);
-	/* Its list comes at the end; until then the response counts the edges to come. */
-	item_node(graph, (struct item_id){edge->other})->response++;
+	node = user_node(graph, user);
+	if (!user_make_room(graph, node, node->list.count ? count : total))
+		goto no_memory;
+	to = user_edges(node) + node->list.count;
+	for (uint32_t e = 0; e < count; e++) {
+		enum status status = check_loaded(graph, &edges[e], node->list.count ? to - 1 : NULL, error);
+		if (status)
+			return status;
+		if (e + EDGES_AHEAD < count)
+			__builtin_prefetch(item_node(graph, (struct item_id){edges[e + EDGES_AHEAD].other}), 1);
+		*to++ = edges[e];
+		node->list.count++;
+		node->response += edge_response(&edges[e]);
+		graph->counts.response += edge_response(&edges[e]);
+		/* Its list comes at the end; until then the response counts the edges to come. */
+		item_node(graph, (struct item_id){edges[e].other})->response++;
+	}
+	graph->counts.edges += count;
 	return STATUS_OK;
 no_memory:
 	return error_set(error, STATUS_NO_MEMORY, "graph: out of memory at %llu edges",
@@ -86,69 +106,131 @@ static void load_range(struct graph *graph, uint32_t first, uint32_t end, struct
 	}
 }
 
-/* The items' lists from those of the users, some items at a time so that the detour stays small. */
-static enum status load_item_sides(struct graph *graph, struct error *error)
-{
-	uint32_t end = chunks_rows(&graph->item_nodes);
-	enum status status = STATUS_OK;
+/* Items that are put together at once; their lists have room, and their responses count their edges. */
+struct range {
+	uint32_t first, end;
+	uint64_t edges;
+};
 
-	for (uint32_t first = 0, next; first < end && !status; first = next) {
-		struct arrival *arrivals;
-		uint64_t total = 0, *places;
-		for (next = first; next < end; next++) {
-			uint64_t count = item_node(graph, (struct item_id){next})->response;
-			if (next > first && total + count > RANGE_EDGES)
-				break;
-			total += count;
+struct loading_items {
+	struct graph *graph;
+	struct range *ranges;           /* [count] */
+	size_t count, capacity;
+	unsigned workers;
+	enum status verdict;            /* for a pair that occurs twice */
+	bool no_memory[NEAREST_THREADS_MAX], repeated[NEAREST_THREADS_MAX];     /* a worker each */
+};
+
+static bool plan_ranges(struct loading_items *loading)
+{
+	struct graph *graph = loading->graph;
+	uint32_t end = chunks_rows(&graph->item_nodes);
+
+	for (uint32_t i = 0; i < end; i++) {
+		struct item_node *node = item_node(graph, (struct item_id){i});
+		struct range *range = loading->count ? &loading->ranges[loading->count - 1] : NULL;
+		if (node->response && !item_make_room(graph, node, (uint32_t)node->response))
+			return false;
+		if (!range || range->edges + node->response > RANGE_EDGES) {
+			if (!mem_reserve((void **)&loading->ranges, &loading->capacity, loading->count, end,
+					 sizeof *loading->ranges))
+				return false;
+			range = &loading->ranges[loading->count++];
+			*range = (struct range){i, i, 0};
 		}
-		arrivals = mem_alloc_array(total, sizeof *arrivals);
-		places = mem_alloc_array(next - first, sizeof *places);
-		if (!arrivals || !places)
-			status = error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
-		total = 0;
-		for (uint32_t i = first; i < next && !status; i++) {
+		range->end = i + 1;
+		range->edges += node->response;
+	}
+	return true;
+}
+
+/* Every range belongs to one worker, and so do its items. */
+static void load_ranges(void *context, unsigned worker)
+{
+	struct loading_items *loading = context;
+	struct graph *graph = loading->graph;
+
+	for (size_t r = worker; r < loading->count && !loading->no_memory[worker]; r += loading->workers) {
+		struct range range = loading->ranges[r];
+		struct arrival *arrivals = mem_alloc_array(range.edges, sizeof *arrivals);
+		uint64_t *places = mem_alloc_array(range.end - range.first, sizeof *places), at = 0;
+		loading->no_memory[worker] = !arrivals || !places;
+		for (uint32_t i = range.first; i < range.end && places; i++) {
 			struct item_node *node = item_node(graph, (struct item_id){i});
-			if (node->response && !item_make_room(graph, node, (uint32_t)node->response))
-				status = error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
-			places[i - first] = total;
-			total += node->response;
+			places[i - range.first] = at;
+			at += node->response;
 			node->response = 0;
 		}
-		if (!status)
-			load_range(graph, first, next, arrivals, places);
+		if (arrivals && places)
+			load_range(graph, range.first, range.end, arrivals, places);
 		mem_free(arrivals);
 		mem_free(places);
 	}
-	return status;
 }
 
-/* A pair that occurs twice. Marks users by the item that saw them last. */
-static enum status find_repeated(const struct graph *graph, enum status verdict, struct error *error)
+/* A pair that occurs twice. Marks users by the item that saw them last; items are shared out in runs. */
+static void find_repeated_some(void *context, unsigned worker)
 {
+	struct loading_items *loading = context;
+	const struct graph *graph = loading->graph;
 	uint32_t *seen = mem_alloc_zero(chunks_rows(&graph->user_nodes), sizeof *seen);
-	enum status status = STATUS_OK;
 
-	if (!seen)
-		return error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
-	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes) && !status; i++) {
-		struct graph_raters raters = graph_item_raters(graph, (struct item_id){i});
-		for (uint32_t e = 0; e < raters.count && !status; e++) {
-			if (seen[raters.users[e].v] == i + 1)
-				status = error_set(error, verdict, "a pair has two edges");
+	loading->no_memory[worker] = !seen;
+	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes) && seen; i++) {
+		struct graph_raters raters;
+		if ((i >> CHUNK_SHIFT) % loading->workers != worker)
+			continue;
+		raters = graph_item_raters(graph, (struct item_id){i});
+		for (uint32_t e = 0; e < raters.count; e++) {
+			loading->repeated[worker] |= seen[raters.users[e].v] == i + 1;
 			seen[raters.users[e].v] = i + 1;
 		}
 	}
 	mem_free(seen);
-	return status;
 }
 
-enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct error *error)
+static enum status work_on_items(struct loading_items *loading, struct nearest_threads *threads,
+				 void (*work)(void *context, unsigned worker), struct error *error)
 {
-	enum status status = load_item_sides(graph, error);
+	loading->workers = nearest_threads_count(threads);
+	if (threads)
+		nearest_threads_run(threads, work, loading);
+	else
+		work(loading, 0);
+	for (unsigned worker = 0; worker < loading->workers; worker++) {
+		if (loading->no_memory[worker])
+			return error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
+		if (loading->repeated[worker])
+			return error_set(error, loading->verdict, "a pair has two edges");
+	}
+	return STATUS_OK;
+}
 
-	if (status)
-		return status;
-	status = find_repeated(graph, STATUS_CORRUPT, error);
+/* The items' lists from those of the users, some items at a time so that the detour stays small. */
+static enum status load_item_sides(struct graph *graph, struct nearest_threads *threads, struct error *error)
+{
+	struct loading_items loading = {.graph = graph, .verdict = STATUS_CORRUPT};
+	enum status status = plan_ranges(&loading) ? STATUS_OK : error_set(error, STATUS_NO_MEMORY,
+									   "graph: out of memory");
+
+	if (!status)
+		status = work_on_items(&loading, threads, load_ranges, error);
+	mem_free(loading.ranges);
+	return status ? status : work_on_items(&loading, threads, find_repeated_some, error);
+}
+
+static enum status find_repeated(const struct graph *graph, enum status verdict, struct error *error)
+{
+	struct loading_items loading = {.graph = (struct graph *)(uintptr_t)graph, .verdict = verdict};
+
+	return work_on_items(&loading, NULL, find_repeated_some, error);
+}
+
+enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct nearest_threads *threads,
+			      struct error *error)
+{
+	enum status status = load_item_sides(graph, threads, error);
+
 	if (status)
 		return status;
 	graph->counts.evicted = evicted;

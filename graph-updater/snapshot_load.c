@@ -7,6 +7,7 @@
 #include "graph-updater/snapshot_layout.h"
 
 #include "base/log.h"
+#include "graph-updater/nearest_threads.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -21,11 +22,12 @@ struct loading {
 	uint32_t *items, *users;        /* [state.items], [state.users]: place -> id */
 	size_t items_capacity, users_capacity;
 	struct arena *arena;            /* one catalog entry */
+	struct nearest_threads *threads;        /* NULL: the system gives none */
 	char *last_id;                  /* to compare the order of ids */
 	size_t last_size;
 };
 
-enum { ENTRY_BYTES_MAX = 64 << 20 };
+enum { ENTRY_BYTES_MAX = 64 << 20, EDGES_AT_ONCE = 1024, ROOM_AT_ONCE = 1 << 16, THREADS = 2 };
 
 static enum status corrupt(struct loading *loading, struct error *error, const char *reason)
 {
@@ -210,6 +212,14 @@ static enum status load_id(struct loading *loading, bool first, struct text_view
 	return STATUS_OK;
 }
 
+/* The arena has refused: for what the file claims, or because there is no memory? */
+static enum status refused(struct loading *loading, size_t bytes, struct error *error)
+{
+	return bytes > ENTRY_BYTES_MAX / 2 || arena_used(loading->arena) + bytes > ENTRY_BYTES_MAX / 2
+		       ? corrupt(loading, error, "a catalog entry is larger than any can be")
+		       : error_set(error, STATUS_NO_MEMORY, "snapshot: out of memory");
+}
+
 static enum status load_text(struct loading *loading, struct text_view *out, struct error *error)
 {
 	struct text_view text;
@@ -217,7 +227,7 @@ static enum status load_text(struct loading *loading, struct text_view *out, str
 					       error);
 
 	if (!status && !text_copy(loading->arena, text, out))
-		status = corrupt(loading, error, "a catalog entry is larger than any can be");
+		status = refused(loading, text.size, error);
 	return status;
 }
 
@@ -236,7 +246,7 @@ static enum status load_entry(struct loading *loading, struct text_view id, uint
 		return status;
 	attributes = arena_array(loading->arena, attributes_count, sizeof *attributes);
 	if (!attributes)
-		return corrupt(loading, error, "a catalog entry has more attributes than any can");
+		return refused(loading, attributes_count * sizeof *attributes, error);
 	for (uint32_t a = 0; a < attributes_count; a++)
 		if ((status = load_text(loading, &attributes[a].name, error)) ||
 		    (status = load_text(loading, &attributes[a].value, error)))
@@ -274,6 +284,22 @@ static enum status load_items(struct loading *loading, struct error *error)
 	return status;
 }
 
+static enum status load_edges(struct loading *loading, uint32_t user, uint32_t count, uint32_t left,
+			      struct error *error)
+{
+	struct edge edges[EDGES_AT_ONCE];
+	enum status status = snapshot_get(loading->reader, edges, count * sizeof *edges, error);
+
+	for (uint32_t e = 0; e < count && !status; e++) {
+		if (edges[e].other >= loading->state.items)
+			return corrupt(loading, error, "an edge to no item");
+		edges[e].other = loading->items[edges[e].other];
+	}
+	/* Room for what is announced, but not for what a damaged file cannot hold. */
+	return status ? status : graph_load_edges(loading->updater->graph, (struct user_id){user}, edges, count,
+						  left <= ROOM_AT_ONCE ? left : count, error);
+}
+
 static enum status load_users(struct loading *loading, struct error *error)
 {
 	struct updater *updater = loading->updater;
@@ -295,16 +321,10 @@ static enum status load_users(struct loading *loading, struct error *error)
 			return status;
 		if (!count)
 			return corrupt(loading, error, "a user without edges");
-		for (uint32_t e = 0; e < count && !status; e++, edges++) {
-			struct edge edge;
-			status = snapshot_get(loading->reader, &edge, sizeof edge, error);
-			if (status)
-				return status;
-			if (edge.other >= loading->state.items)
-				return corrupt(loading, error, "an edge to no item");
-			edge.other = loading->items[edge.other];
-			status = graph_load_edge(updater->graph, (struct user_id){loading->users[u]}, &edge,
-						 error);
+		edges += count;
+		for (uint32_t left = count, part; left && !status; left -= part) {
+			part = left < EDGES_AT_ONCE ? left : EDGES_AT_ONCE;
+			status = load_edges(loading, loading->users[u], part, left, error);
 		}
 	}
 	if (!status && edges != loading->state.edges)
@@ -449,17 +469,18 @@ static enum status load_all(struct loading *loading, struct error *error)
 	gcn_load_begin(updater->gcn);
 	if ((status = load_positions(loading, error)) || (status = load_items(loading, error)) ||
 	    (status = load_users(loading, error)) ||
-	    (status = graph_load_finish(updater->graph, loading->state.evicted, error)) ||
-	    (status = release_edgeless(loading, error)) || (status = load_tombstones(loading, error)) ||
+	    (status = graph_load_finish(updater->graph, loading->state.evicted, loading->threads, error)) ||
+	    (status = release_edgeless(loading, error)) || (status = gcn_load_nodes(updater->gcn, error)) ||
+	    (status = load_tombstones(loading, error)) ||
 	    (status = load_embeddings(loading, same, user_bytes_each, item_bytes_each, error)) ||
 	    (status = snapshot_reader_finish(loading->reader, error)))
 		return status;
 	if (same)
-		return gcn_load_finish(updater->gcn, error);
+		return gcn_load_finish(updater->gcn, loading->threads, error);
 	log_info("snapshot.embeddings", "reason=\"other graph options, computed anew\" edges=%" PRIu64,
 		 loading->state.edges);
 	updater->events_since_flush = 0;
-	return gcn_load_anew(updater->gcn, error);
+	return gcn_load_anew(updater->gcn, loading->threads, error);
 }
 
 enum status snapshot_read(struct updater *updater, const char *path, struct error *error)
@@ -475,11 +496,15 @@ enum status snapshot_read(struct updater *updater, const char *path, struct erro
 		status = error_set(error, STATUS_NO_MEMORY, "snapshot: out of memory");
 	if (!status)
 		status = snapshot_reader_open(path, &loading.reader, error);
+	/* Slower without, but not worse. */
+	if (!status && nearest_threads_create(THREADS, &loading.threads, NULL))
+		loading.threads = NULL;
 	if (!status) {
 		status = load_all(&loading, error);
 		if (status == STATUS_CORRUPT && error && !strstr(error->text, path))
 			error_prefix(error, "snapshot %s", path);
 	}
+	nearest_threads_destroy(loading.threads);
 	snapshot_reader_close(loading.reader);
 	arena_destroy(loading.arena);
 	mem_free(loading.last_id);
