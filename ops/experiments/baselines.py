@@ -6,7 +6,7 @@
 
 Samples are the impressions of exitpoll's own replay, in time order 80 % to train, 10 % to validate (early stopping
 only), 10 % for the test; see baselines_data.py. Each row's scores on the test go to --work and are not computed
-again, so a run that is stopped goes on. The table (Markdown, on stdout and in --work) has AUC with its 95 % interval
+again, so a run that is stopped goes on (other settings in the code: another --work). The table (Markdown, on stdout and in --work) has AUC with its 95 % interval
 over users, AUC within the impression for *clicked* data, log loss, and the difference of the main AUC from
 --against with its paired interval. Rows:
 

@@ -6,17 +6,22 @@ They read ids alone: user, candidate, and the user's earlier items with the star
     SIM       soft search: the 10 nearest of the last 50 items, then DIN's attention over them (Pi et al., 2020)
     GRU4Rec   the last state of a GRU over the history, beside the candidate (Hidasi et al., 2016)
 With ratings, an embedding of the stars is added to that of each item of the history. All else is equal: 16
-dimensions, a deep part of 64 and 32, Adam at 1e-3, batches of 512 candidates, binary cross-entropy, early stopping
-by the validation's loss with patience 2. One thread, so that the same seed gives the same scores.
+dimensions, a deep part of 64 and 32, AdamW at 1e-3 with decay 5 on ids' embeddings and .01 elsewhere, batches of
+1,024 candidates, binary cross-entropy, early stopping by the validation's AUC with patience 1. One thread, so that the
+same seed gives the same scores. (On Beauty, liked, ids without decay overfit in their second epoch.)
 """
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tuning"))
+from measures import auc  # noqa: E402
+
 TRAIN, VALIDATION, TEST = range(3)
-DIMENSIONS, BATCH, EPOCHS_MAX, PATIENCE, FOUND, SHORT_HISTORY = 16, 512, 20, 2, 10, 15
+DIMENSIONS, BATCH, EPOCHS_MAX, PATIENCE, FOUND, SHORT_HISTORY = 16, 1024, 20, 1, 10, 15
 STARS = 6       # 0: none
 
 
@@ -83,7 +88,7 @@ class Model(nn.Module):
 
 
 def train_and_score(row, data, seed):
-    """Logits of the test's candidates after the epoch with the least validation loss."""
+    """Logits of the test's candidates after the epoch with the greatest validation AUC."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -93,7 +98,10 @@ def train_and_score(row, data, seed):
     user, history = torch.from_numpy(data["user"]).long(), torch.from_numpy(data["history"]).long()
     stars, part = torch.from_numpy(data["stars"]).long(), data["part"][data["group"]]
     model = Model(kind, ratings, int(data["users"]), int(data["items"]))
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    ids = [table.weight for table in (model.user, model.item, model.user_bias, model.item_bias)]
+    others = [p for p in model.parameters() if all(p is not weight for weight in ids)]
+    optimiser = torch.optim.AdamW([{"params": ids, "weight_decay": 5.0}, {"params": others, "weight_decay": .01}],
+                                  lr=1e-3)
     loss_of = nn.functional.binary_cross_entropy_with_logits
 
     def logits(rows):
@@ -106,23 +114,23 @@ def train_and_score(row, data, seed):
             return torch.cat([logits(chunk) for chunk in rows.split(8192)])
 
     train, validation, test = (torch.from_numpy(np.flatnonzero(part == p)) for p in (TRAIN, VALIDATION, TEST))
-    best, kept, waited = float("inf"), None, 0
+    best, kept, waited = 0.0, None, 0
     for epoch in range(EPOCHS_MAX):
         model.train()
         for rows in train[torch.randperm(len(train))].split(BATCH):
             optimiser.zero_grad()
             loss_of(logits(rows), label[rows]).backward()
             optimiser.step()
-        loss = float(loss_of(score(validation), label[validation]))
-        print(f"{row}: epoch {epoch + 1}, validation loss {loss:.4f}", file=sys.stderr, flush=True)
-        if loss < best:
-            best, waited = loss, 0
+        reached = auc(score(validation).numpy(), label[validation].numpy())
+        print(f"{row}: epoch {epoch + 1}, validation AUC {reached:.4f}", file=sys.stderr, flush=True)
+        if reached > best:
+            best, waited = reached, 0
             kept = {name: value.clone() for name, value in model.state_dict().items()}
         else:
             waited += 1
             if waited == PATIENCE:
                 break
     if kept is None:
-        sys.exit(f"{row}: the validation loss was never finite")
+        sys.exit(f"{row}: no epoch had a validation AUC")
     model.load_state_dict(kept)
     return score(test).numpy().astype(float)
