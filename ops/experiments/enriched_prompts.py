@@ -33,10 +33,10 @@ def requests(binary, folder, count, bytes_max=3600):
     return found[:: max(1, len(found) // count)][:count]
 
 
-def prompts(binary, model, folder, count):
+def prompts(binary, model, folder, count, bytes_max=3600):
     """Token ids of `count` prompts, four of each impression."""
     out = []
-    for request in requests(binary, folder, count // 4 + 1):
+    for request in requests(binary, folder, count // 4 + 1, bytes_max):
         scored = json.loads(call(binary, "score", "--model", model, "--prompts", "--exit-rule", "fixed",
                                  "--exit-layers", "1", given=json.dumps(request)))
         out += [score["prompt_ids"] for score in scored["scores"]]
