@@ -195,6 +195,31 @@ def test_labels_and_parts():
         check(ids[0] == ids[1] and ids[0] != ids[2], "seeds")
 
 
+def test_tokens_and_statistics_are_those_of_serving():
+    """What the scorer would be given for a request of the stream is what the sample holds."""
+    with Scratch() as folder:
+        make_events(folder, "events", "--impressions", "last:0.5", "--candidates", "3")
+        samples(folder, "out")
+        run("run", "--stage", "graph-updater", "--from", folder / "events", "--to", folder / "requests", "--config",
+            folder / "serving.properties", "--quiet")
+        lines = run("inspect", folder / "requests" / "scoring-requests.avro", "--records", "600", "--json").stdout
+        requests = [line for line in lines.splitlines() if line.startswith('{"impression_id"')]
+        tensors = {name: numbers(tensor) for name, tensor in shard(folder / "out").items() if name != "impression_ids"}
+        for i in (0, 300, 599):
+            scored = json.loads(run("score", "--model", folder / "model", "--prompts", stdin=requests[i]).stdout)
+            begin, end = tensors["candidate_offsets"][i:i + 2]
+            prefix = tensors["prefix_tokens"][tensors["prefix_offsets"][i]:tensors["prefix_offsets"][i + 1]]
+            check(len(scored["scores"]) == end - begin == 3, "candidates")
+            for c, score in enumerate(scored["scores"]):
+                at, to = tensors["suffix_offsets"][begin + c:begin + c + 2]
+                check(score["prompt_ids"] == prefix + tensors["suffix_tokens"][at:to], f"tokens of impression {i}")
+                given = json.loads(requests[i])["candidates"][c]["statistics"]
+                kept = tensors["features"][(begin + c) * 17:(begin + c + 1) * 17]
+                # Counts and weights are copied as they are; means are logits.
+                check(all(abs(given[f] - kept[4 + f]) <= 1e-6 * max(1, abs(given[f])) for f in (1, 2, 4, 6)),
+                      f"statistics of impression {i}")
+
+
 def test_what_taught_the_model_is_refused():
     with Scratch() as folder:
         table = make_events(folder)
@@ -245,4 +270,4 @@ if __name__ == "__main__":
         print("skipped: the tiny model is not there")
         sys.exit(77)
     main(test_the_page, test_nothing_at_or_after_an_impression_is_in_its_sample, test_labels_and_parts,
-         test_what_taught_the_model_is_refused, test_a_stopped_run_goes_on)
+         test_tokens_and_statistics_are_those_of_serving, test_what_taught_the_model_is_refused, test_a_stopped_run_goes_on)
