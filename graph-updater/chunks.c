@@ -1,9 +1,11 @@
-/* chunks.c - see chunks.h. Invariant: chunks 0 .. chunk_count - 1 are there and never move. */
+/* chunks.c - see chunks.h. Invariant: chunks 0 .. chunk_count - 1 are there and never move. The first
+ * slab_chunks chunks are allocations of their own; of the others every slab_chunks-th begins one. */
 #include "graph-updater/chunks.h"
 
 #include "base/mem.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 bool chunks_create(struct chunks *chunks, uint32_t rows_max, size_t row_bytes)
 {
@@ -13,14 +15,37 @@ bool chunks_create(struct chunks *chunks, uint32_t rows_max, size_t row_bytes)
 		.chunk = mem_alloc_zero(chunk_max, sizeof *chunks->chunk),
 		.chunk_max = chunk_max,
 		.row_bytes = row_bytes,
+		.slab_chunks = (uint32_t)(SLAB_BYTES / (CHUNK_ROWS * row_bytes)),
 	};
 	return chunks->chunk != NULL;
+}
+
+static bool begins_allocation(const struct chunks *chunks, uint32_t chunk)
+{
+	return !chunks->slab_chunks || chunk < chunks->slab_chunks || chunk % chunks->slab_chunks == 0;
+}
+
+/* NULL: no memory. Its bytes are anything. */
+static unsigned char *next_chunk(const struct chunks *chunks, size_t bytes)
+{
+	uint32_t chunk = chunks->chunk_count;
+	unsigned char *slab;
+
+	if (!begins_allocation(chunks, chunk))
+		return chunks->chunk[chunk - 1] + bytes;
+	if (!chunks->slab_chunks || chunk < chunks->slab_chunks)
+		return mem_alloc_aligned(64, bytes);
+	slab = mem_alloc_aligned(SLAB_BYTES, SLAB_BYTES);
+	if (slab)
+		(void)madvise(slab, SLAB_BYTES, MADV_HUGEPAGE); /* a wish: small pages serve as well */
+	return slab;
 }
 
 void chunks_destroy(struct chunks *chunks)
 {
 	for (uint32_t c = 0; c < chunks->chunk_count; c++)
-		mem_free(chunks->chunk[c]);
+		if (begins_allocation(chunks, c))
+			mem_free(chunks->chunk[c]);
 	mem_free(chunks->chunk);
 	*chunks = (struct chunks){0};
 }
@@ -33,7 +58,7 @@ bool chunks_reserve(struct chunks *chunks, uint32_t rows)
 	if (wanted > chunks->chunk_max || !mem_multiply(CHUNK_ROWS, chunks->row_bytes, &bytes))
 		return false;
 	while (chunks->chunk_count < wanted) {
-		unsigned char *chunk = mem_alloc_aligned(64, bytes);
+		unsigned char *chunk = next_chunk(chunks, bytes);
 		if (!chunk)
 			return false;
 		memset(chunk, 0, bytes);
@@ -44,6 +69,12 @@ bool chunks_reserve(struct chunks *chunks, uint32_t rows)
 
 size_t chunks_bytes(const struct chunks *chunks)
 {
-	return chunks->chunk_max * sizeof *chunks->chunk +
-	       (size_t)chunks->chunk_count * CHUNK_ROWS * chunks->row_bytes;
+	uint32_t each = chunks->slab_chunks, count = chunks->chunk_count;
+	size_t bytes = chunks->chunk_max * sizeof *chunks->chunk;
+
+	if (!each || count <= each)
+		return bytes + (size_t)count * CHUNK_ROWS * chunks->row_bytes;
+	/* A slab counts whole. */
+	return bytes + (size_t)each * CHUNK_ROWS * chunks->row_bytes +
+	       (size_t)((count - 1) / each) * SLAB_BYTES;
 }

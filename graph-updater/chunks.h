@@ -1,7 +1,9 @@
 /* chunks.h - arrays of fixed-size rows that grow without ever moving or copying what is there.
  *
  * Rows live in chunks of CHUNK_ROWS, zeroed and 64-byte aligned; only the table of chunk pointers is
- * sized by the maximum. A row's address is stable for the life of the array. One writer. */
+ * sized by the maximum. A row's address is stable for the life of the array. Once an array has filled
+ * SLAB_BYTES, further chunks are cut from slabs of that size and alignment, for which the system is asked
+ * for huge pages: rows are read in no order, and every one would miss the table of small ones. One writer. */
 #ifndef EXITPOLL_GRAPH_UPDATER_CHUNKS_H
 #define EXITPOLL_GRAPH_UPDATER_CHUNKS_H
 
@@ -9,13 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CHUNK_SHIFT = 10, CHUNK_ROWS = 1 << CHUNK_SHIFT };
+enum { CHUNK_SHIFT = 10, CHUNK_ROWS = 1 << CHUNK_SHIFT, SLAB_BYTES = 2 << 20 };
 
 struct chunks {
 	unsigned char **chunk;  /* [chunk_max], the first chunk_count are there */
 	uint32_t chunk_count;
 	uint32_t chunk_max;
 	size_t row_bytes;
+	uint32_t slab_chunks;   /* chunks of one slab; 0: too large for slabs */
 };
 
 /* False: no memory. A zeroed struct may be destroyed. */
