@@ -52,19 +52,46 @@ static enum status output_close(struct output *output, struct error *error)
 	return STATUS_OK;
 }
 
+/* Nobody else writes to these streams: no lock for each byte. */
 static void put_escaped(FILE *stream, struct text_view text)
 {
 	static const char plain[] = "\\\t\n\r", letter[] = "\\tnr";
+	size_t begin = 0;
 
 	for (size_t byte = 0; byte < text.size; byte++) {
-		const char *special = memchr(plain, text.bytes[byte], 4);
-		if (special) {
-			fputc('\\', stream);
-			fputc(letter[special - plain], stream);
-		} else {
-			fputc(text.bytes[byte], stream);
-		}
+		const char *special = (unsigned char)text.bytes[byte] > '\\' ? NULL
+				      : memchr(plain, text.bytes[byte], 4);
+		if (!special)
+			continue;
+		fwrite_unlocked(text.bytes + begin, 1, byte - begin, stream);
+		putc_unlocked('\\', stream);
+		putc_unlocked(letter[special - plain], stream);
+		begin = byte + 1;
 	}
+	if (begin < text.size)
+		fwrite_unlocked(text.bytes + begin, 1, text.size - begin, stream);
+}
+
+static void put_number(FILE *stream, int64_t number)
+{
+	char digits[24];
+	size_t at = sizeof digits;
+	uint64_t rest = number < 0 ? -(uint64_t)number : (uint64_t)number;
+
+	do
+		digits[--at] = (char)('0' + rest % 10);
+	while (rest /= 10);
+	if (number < 0)
+		digits[--at] = '-';
+	fwrite_unlocked(digits + at, 1, sizeof digits - at, stream);
+}
+
+static void put_rating(FILE *stream, double rating)
+{
+	if (rating >= 0 && rating < 1e6 && rating == (double)(int)rating)
+		put_number(stream, (int)rating);        /* what %.7g says, and most ratings are whole */
+	else
+		fprintf(stream, "%.7g", rating);
 }
 
 static void report(const struct export_options *options, uint64_t done, uint64_t total)
@@ -194,12 +221,16 @@ static void put_graph(const struct updater *updater, const struct export_options
 		report(options, u + 1, count);
 		for (uint32_t e = 0; e < edges_count; e++, ++*rows) {
 			put_escaped(stream, user_bytes(updater->users, user));
-			fputc('\t', stream);
+			putc_unlocked('\t', stream);
 			put_escaped(stream, item_bytes(updater->items, (struct item_id){edges[e].other}));
-			fprintf(stream, "\t%s\t", interaction_kind_name(edge_kind(&edges[e])));
+			putc_unlocked('\t', stream);
+			fputs_unlocked(interaction_kind_name(edge_kind(&edges[e])), stream);
+			putc_unlocked('\t', stream);
 			if (edge_has_rating(&edges[e]))
-				fprintf(stream, "%.7g", (double)graph_edge_rating(updater->graph, &edges[e]));
-			fprintf(stream, "\t%" PRId64 "\n", edge_time_ms(&edges[e]));
+				put_rating(stream, (double)graph_edge_rating(updater->graph, &edges[e]));
+			putc_unlocked('\t', stream);
+			put_number(stream, edge_time_ms(&edges[e]));
+			putc_unlocked('\n', stream);
 		}
 	}
 }
