@@ -256,6 +256,9 @@ static enum status report(const struct arguments *arguments, const struct sample
 	json_t *risk = fit_report_risk(&arguments->fit, result);
 	enum status status = root && risk ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "no memory to report");
 	if (!status) {
+		/* Where they lay is nobody's business elsewhere. */
+		json_object_del(samples->description, arguments->portable ? "model" : "");
+		json_object_del(samples->description, arguments->portable ? "events" : "");
 		json_object_set(root, "samples", samples->description);
 		struct fit_bundle parts = {.out = arguments->out, .name = arguments->name,
 					   .model = arguments->scorer.model, .portable = arguments->portable,

@@ -7,12 +7,13 @@
 # INTERACTIONS and ITEMS are the complete tables that ops/demo-data/make.py reads. WORK keeps events, samples and
 # hidden states (a second run goes on where the first one was); BUNDLE gets heads, policy and report.
 # HIDDEN_SAMPLES (160) training impressions get hidden states, and half as many of each other part: that is
-# what two busy cores compute in half an hour. The statistics' own model learns from all.
+# what two busy cores compute in half an hour. The statistics' own model learns from all. THRESHOLD_SAMPLES (240)
+# impressions of the threshold part get them, for a test on enough users.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 if [ $# -lt 2 ]; then
-  sed -n '2,11p' "$0" | sed 's/^# \{0,1\}//'
+  sed -n '2,12p' "$0" | sed 's/^# \{0,1\}//'
   exit 64
 fi
 interactions="$1" items="$2" work="${3:-demo-bundle-work}" bundle="${4:-ops/demo-data/bundle}"
@@ -37,4 +38,4 @@ if [ ! -e "$work/samples/samples.json" ]; then
 fi
 nice -n 10 "$exitpoll" fit-heads --samples "$work/samples" --model "$model" --out "$bundle" --force \
   --name beauty-clicked --portable --exits "${EXITS:-5,10}" --rule "${RULE:-confidence}" \
-  --hidden-samples "${HIDDEN_SAMPLES:-160}"
+  --hidden-samples "${HIDDEN_SAMPLES:-160}" --threshold-samples "${THRESHOLD_SAMPLES:-240}" --clip 0.05
