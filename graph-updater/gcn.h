@@ -114,6 +114,10 @@ enum status gcn_check(const struct gcn *gcn, struct error *error);
 /* Bytes of a node's stored state: hidden states of its layers, in layer order, final row last. */
 size_t gcn_user_state_bytes(const struct gcn *gcn);
 size_t gcn_item_state_bytes(const struct gcn *gcn);
+/* Neighbours that the push of a hub has still to reach, users or items: they are to be saved as pending, since
+ * a restart gives their sums the hub's new hidden state. */
+uint32_t gcn_hub_waiting(const struct gcn *gcn, bool *are_users);
+uint32_t gcn_hub_waiting_node(const struct gcn *gcn, uint32_t index);
 /* *pending: an event has touched it since the last flush. */
 void gcn_save_user(const struct gcn *gcn, struct user_id user, void *state, bool *pending);
 void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool *pending);

@@ -72,6 +72,19 @@ void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool
 	save_node(gcn, &gcn->sides[GCN_ITEMS], item.v, state, pending);
 }
 
+uint32_t gcn_hub_waiting(const struct gcn *gcn, bool *are_users)
+{
+	*are_users = gcn->hub.side == GCN_ITEMS;
+	return gcn->hub.cursor;
+}
+
+uint32_t gcn_hub_waiting_node(const struct gcn *gcn, uint32_t index)
+{
+	struct graph_neighbours list = gcn_neighbours_of(gcn, gcn->hub.side, gcn->hub.node);
+
+	return graph_neighbour(&list, index);
+}
+
 /* ---- load ---- */
 
 void gcn_load_begin(struct gcn *gcn)

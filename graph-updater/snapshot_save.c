@@ -102,6 +102,18 @@ static void put_users(struct snapshot_writer *writer, const struct updater *upda
 	}
 }
 
+/* [nodes of that side], true: a hub in progress has still to reach it. */
+static bool *hub_waiting(const struct updater *updater, bool *are_users)
+{
+	uint32_t count = gcn_hub_waiting(updater->gcn, are_users);
+	const struct ids *ids = *are_users ? updater->users.table : updater->items.table;
+	bool *waiting = mem_alloc_zero(ids_end(ids), sizeof *waiting);
+
+	for (uint32_t n = 0; n < count && waiting; n++)
+		waiting[gcn_hub_waiting_node(updater->gcn, n)] = true;
+	return waiting;
+}
+
 static enum status put_embeddings(struct snapshot_writer *writer, const struct updater *updater,
 				  const uint32_t *users, uint32_t users_count, const uint32_t *items,
 				  uint32_t items_count, struct error *error)
@@ -110,22 +122,26 @@ static enum status put_embeddings(struct snapshot_writer *writer, const struct u
 		item_bytes_each = gcn_item_state_bytes(updater->gcn);
 	unsigned char *state = mem_alloc(user_bytes_each > item_bytes_each ? user_bytes_each
 					 : item_bytes_each);
-	bool pending;
+	bool pending, users_wait, *waiting = hub_waiting(updater, &users_wait);
 
-	if (!state)
+	if (!state || !waiting) {
+		mem_free(state);
+		mem_free(waiting);
 		return error_set(error, STATUS_NO_MEMORY, "snapshot: out of memory");
+	}
 	snapshot_section(writer, SNAPSHOT_EMBEDDINGS);
 	for (uint32_t u = 0; u < users_count; u++) {
 		gcn_save_user(updater->gcn, (struct user_id){users[u]}, state, &pending);
-		snapshot_put_u32(writer, pending);
+		snapshot_put_u32(writer, pending || (users_wait && waiting[users[u]]));
 		snapshot_put(writer, state, user_bytes_each);
 	}
 	for (uint32_t i = 0; i < items_count; i++) {
 		gcn_save_item(updater->gcn, (struct item_id){items[i]}, state, &pending);
-		snapshot_put_u32(writer, pending);
+		snapshot_put_u32(writer, pending || (!users_wait && waiting[items[i]]));
 		snapshot_put(writer, state, item_bytes_each);
 	}
 	mem_free(state);
+	mem_free(waiting);
 	return STATUS_OK;
 }
 

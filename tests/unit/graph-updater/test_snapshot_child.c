@@ -31,7 +31,7 @@ static struct updater *create(double threshold)
 	struct error error = {0};
 
 	updater_options_defaults(&options);
-	options.users_max = options.items_max = 2048;
+	options.users_max = options.items_max = 8192;
 	options.dimensions = 32;
 	options.flush_events = 50;
 	options.threshold = threshold;
@@ -192,6 +192,54 @@ START_TEST(it_is_the_state_of_the_cut)
 		updater_destroy(updater);
 		clear_folder();
 	}
+}
+END_TEST
+
+/* A snapshot in the middle of a hub's push (live, flushes are bounded): the restored run ends, as the
+ * undisturbed one does, at the state of a full recomputation. */
+START_TEST(a_hub_in_progress)
+{
+	enum { RATERS = 5000, SOME = 700 };
+	struct updater *updater = create(0), *restored;
+	struct error error = {0};
+	int64_t version;
+	unsigned in_progress = 0;
+	char user[16];
+
+	updater->options.flush_events = UINT32_MAX;
+	for (unsigned n = 0; n < 3 * RATERS; n++) {
+		struct event event = {.type = RECORD_INTERACTION};
+		event.interaction = (struct interaction_event){
+			.user_id = {user, (size_t)snprintf(user, sizeof user, "u%u", n % RATERS)},
+			.item_id = n < RATERS ? TEXT_LITERAL("hub") : text_of(names.item[n % 50]),
+			.kind = KIND_CLICK, .event_time_ms = 1000 + n};
+		must(updater_apply(updater, &event, &error), &error, 0);
+	}
+	for (bool finished = false; !finished;) {
+		bool users_wait;
+		must(gcn_flush_some(updater->gcn, SOME, &finished, &error), &error, 0);
+		if (!gcn_hub_waiting(updater->gcn, &users_wait))
+			continue;
+		ck_assert(users_wait);
+		in_progress++;
+		must(outcome_of(start(updater, NULL, -1), &error), &error, 0);
+		restored = restore(0, &version);
+		must(gcn_flush(restored->gcn, &error), &error, 0);
+		must(updater_check(restored, &error), &error, 0);
+		must(gcn_check(restored->gcn, &error), &error, 0);
+		must(snapshot_write(restored, file_a, NULL, 0, NULL, &error), &error, 0);
+		updater_destroy(restored);
+	}
+	ck_assert_int_gt(in_progress, 2);
+	restored = restore(0, &version);
+	must(gcn_flush(restored->gcn, &error), &error, 0);
+	updater->events_since_flush = restored->events_since_flush = 0;
+	must(snapshot_write(updater, file_a, NULL, 0, NULL, &error), &error, 0);
+	restored->options.flush_events = updater->options.flush_events;
+	must(snapshot_write(restored, file_b, NULL, 0, NULL, &error), &error, 0);
+	assert_same_files(file_a, file_b);
+	updater_destroy(restored);
+	updater_destroy(updater);
 }
 END_TEST
 
@@ -411,6 +459,7 @@ int main(void)
 	tcase_set_timeout(tcase, 300);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, it_is_the_state_of_the_cut);
+	tcase_add_test(tcase, a_hub_in_progress);
 	tcase_add_test(tcase, no_kill_point_costs_a_good_snapshot);
 	tcase_add_test(tcase, given_up);
 	tcase_add_test(tcase, nothing_hangs_on_the_child);
