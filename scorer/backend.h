@@ -74,6 +74,10 @@ struct backend_table {
 	/* Tests and the logit lens: copies one hidden row [C] out. */
 	void (*hidden)(struct backend *backend, uint32_t row, float *out);
 
+	/* NULL, or the first trouble of a slot that returns nothing: a device that was lost. Numbers read since
+	 * then are NaN. */
+	enum status (*trouble)(const struct backend *backend, struct error *error);
+
 	/* Floating-point operations a second of its own largest product on all threads, measured once at
 	 * creation: what utilisation is counted against. NULL: not known. */
 	double (*product_flops)(const struct backend *backend);

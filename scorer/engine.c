@@ -8,7 +8,9 @@
 #include "scorer/engine.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "scorer/cuda_backend.h"
 #include "scorer/prompt.h"
 
 #include <unistd.h>
@@ -42,13 +44,24 @@ enum status engine_open_backend(const struct scorer_options *options, const stru
 {
 	const char *name = options->backend ? options->backend : "auto";
 	const char *precision = options->precision ? options->precision : "auto";
-	if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
+	struct error why_not = {0};
+	if (strcmp(name, "auto") == 0) {
+		bool fp32 = strcmp(precision, "fp32") == 0;
+		bool gpu = !fp32 && cuda_is_better(model_get_config(model), backend_options, &why_not);
+		*table = gpu ? &backend_cuda : &backend_cpu;
+		/* That there is none is no news; that one is there and not used is. */
+		if (!gpu && !fp32)
+			log_event(why_not.status == STATUS_UNAVAILABLE ? LOG_DEBUG : LOG_INFO, "backend.cpu",
+				  "why_no_gpu=\"%.400s\"", why_not.text);
+	} else if (strcmp(name, "cpu") == 0)
 		*table = &backend_cpu;
+	else if (strcmp(name, "cuda") == 0)
+		*table = &backend_cuda;
 	else if (strcmp(name, "reference") == 0)
 		*table = &backend_reference;
 	else
 		return error_set(error, STATUS_CONFIG,
-				 "scorer.backend \"%.64s\": want auto, cpu, reference or stub", name);
+				 "scorer.backend \"%.64s\": want auto, cuda, cpu, reference or stub", name);
 	if (strcmp(precision, "auto") && strcmp(precision, "fp32") && strcmp(precision, "bf16"))
 		return error_set(error, STATUS_CONFIG, "scorer.precision \"%.64s\": want auto, fp32 or bf16",
 				 precision);

@@ -128,6 +128,10 @@ static enum status decide(struct forward *f, const struct batch *batch, uint32_t
 {
 	const struct exit_head *head = &f->options.heads[exit];
 	f->options.table->read(f->options.backend, &head->readout, f->rows, count, f->z);
+	enum status status =
+	    f->options.table->trouble ? f->options.table->trouble(f->options.backend, error) : STATUS_OK;
+	if (status)
+		return status;
 	int64_t now_ms = clock_wall_ms();
 	*left = 0;
 	for (uint32_t i = 0; i < count; i++) {

@@ -12,7 +12,7 @@ struct scorer;
 
 struct scorer_options {
 	const char *model;              /* bundle folder, model folder or GGUF file; NULL only for the stub */
-	const char *backend;            /* scorer.backend = auto | cpu | reference | stub */
+	const char *backend;            /* scorer.backend = auto | cuda | cpu | reference | stub */
 	const char *precision;          /* scorer.precision = auto | fp32 | bf16 */
 	const char *template_name;      /* scorer.template: NULL from the model; a name or a file */
 	const char *exit_rule;          /* exit.rule: NULL from the bundle; discrepancy|confidence|patience|fixed|none */

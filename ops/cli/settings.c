@@ -92,8 +92,8 @@ static const struct config_key table[] = {
 	CHOICE("state.offset.policy", "error", "error|earliest|latest",
 	       "when the log starts after the snapshot's position"),
 
-	CHOICE("scorer.backend", "auto", "auto|cpu|reference|stub",
-	       "where the model runs; stub: a hash, for tests of the stream"),
+	CHOICE("scorer.backend", "auto", "auto|cuda|cpu|reference|stub",
+	       "where the model runs; auto: a GPU where one can be used; stub: a hash, for tests of the stream"),
 	CHOICE("scorer.precision", "auto", "auto|fp32|bf16", "of weights and activations"),
 	TEXT("scorer.template", NULL,
 	     "prompt template: a name (chatml, vicuna, plain) or a file; default: the model's"),

@@ -1,0 +1,549 @@
+/* The cuda backend through its emulation on the CPU: the kernels' very source against the reference backend,
+ * over the shapes that break things; the same bits in any batch; every failure by its name.
+ * With EXITPOLL_TEST_CUDA_LIBRARY=.../libexitpoll-cuda.so the same tests run on a GPU. */
+#include "tests/unit/scorer/random_model.h"
+
+#include "scorer/cuda_backend.h"
+#include "scorer/cuda_library.h"
+#include "scorer/forward.h"
+#include "scorer/kernels/bf16.h"
+
+#include <check.h>
+#include <stdio.h>
+
+enum { ROWS = 640, SUFFIXES_MAX = 256, POSITIONS = 400 };
+
+/* The model as the device has it: matrices rounded to bf16, so that only the arithmetic differs. */
+struct rounded_model {
+	struct random_model *model;
+	struct model_view view;
+};
+
+static enum status read_rounded(const void *context, enum model_tensor tensor, uint32_t layer, uint32_t first_row,
+				uint32_t count, float *out, struct error *error)
+{
+	const struct random_model *model = context;
+	const struct model_config *c = &model->view.config;
+	enum status status = random_model_read(model, tensor, layer, first_row, count, out, error);
+	size_t columns = 0;
+	switch (tensor) {
+	case MODEL_O: columns = (size_t)c->heads * c->head_size; break;
+	case MODEL_DOWN: columns = c->intermediate_size; break;
+	case MODEL_EMBEDDING: case MODEL_HEAD: case MODEL_Q: case MODEL_K: case MODEL_V: case MODEL_GATE:
+	case MODEL_UP: columns = c->hidden_size; break;
+	default: break;         /* norms and biases stay fp32 */
+	}
+	for (size_t i = 0; i < count * columns; i++)
+		out[i] = bf16_widen(bf16_round(out[i]));
+	return status;
+}
+
+static struct rounded_model open_model(const struct random_shape *shape, unsigned seed)
+{
+	struct rounded_model m = {.model = random_model_create(shape, seed)};
+	m.view = (struct model_view){m.model->view.config, read_rounded, m.model};
+	return m;
+}
+
+struct engine {
+	const struct backend_table *table;
+	struct backend *backend;
+	struct forward *forward;
+	struct batch *batch;
+	struct exit_head heads[EXIT_LAYERS_MAX];
+	float *vectors;
+};
+
+static struct engine engine_open(const struct backend_table *table, const struct model_view *view,
+				 const struct exit_policy *policy)
+{
+	struct engine e = {.table = table};
+	struct error error = {0};
+	const struct model_config *c = &view->config;
+	ck_assert_int_eq(batch_create(ROWS, &e.batch, &error), STATUS_OK);
+	struct backend_options options = {
+		.layers = exit_policy_depth(policy, c->layers), .rows_max = ROWS, .slots_max = e.batch->slots_max,
+		.positions_max = POSITIONS, .instruction_max = 70, .threads = 1, .precision = "auto",
+	};
+	ck_assert_msg(table->create(view, &options, &e.backend, &error) == STATUS_OK, "%s", error.text);
+	uint32_t exits = policy->rule == EXIT_NONE ? 1 : policy->layers_count;
+	size_t width = c->hidden_size;
+	e.vectors = malloc(2 * exits * width * sizeof(float));
+	random_fill(99, 2 * exits * width, .3f, e.vectors);
+	for (size_t i = 0; i < 2 * exits * width; i++)
+		e.vectors[i] = i / width % 2 ? e.vectors[i] / 2 : 1 + e.vectors[i];
+	for (uint32_t i = 0; i < exits; i++)
+		e.heads[i] = (struct exit_head){
+			.readout = {e.vectors + 2 * i * width, e.vectors + (2 * i + 1) * width, 1},
+			.platt_a = 1 - .1 * i, .platt_b = .05 * i,
+		};
+	return e;
+}
+
+/* e must not move from here on: the pass borrows its heads. */
+static void engine_start(struct engine *e, const struct model_view *view, const struct exit_policy *policy)
+{
+	struct error error = {0};
+	struct forward_options options = {
+		.table = e->table, .backend = e->backend, .policy = *policy, .model_layers = view->config.layers,
+		.heads = e->heads, .rows_max = ROWS, .segments_max = e->batch->segments_max,
+	};
+	ck_assert_int_eq(forward_create(&options, &e->forward, &error), STATUS_OK);
+}
+
+static void engine_close(struct engine *e)
+{
+	forward_destroy(e->forward);
+	e->table->destroy(e->backend);
+	batch_destroy(e->batch);
+	free(e->vectors);
+}
+
+struct prompts {
+	int32_t ids[4096];
+	uint32_t instruction, prefix, suffixes;
+	uint32_t lengths[SUFFIXES_MAX];
+};
+
+static void fill_prompts(struct prompts *p, uint32_t vocabulary, uint32_t instruction, uint32_t prefix,
+			 uint32_t suffixes, uint32_t length)
+{
+	float *numbers = malloc(sizeof p->ids / sizeof p->ids[0] * sizeof *numbers);
+	random_fill(instruction * 31 + prefix * 7 + suffixes, sizeof p->ids / sizeof p->ids[0], 1, numbers);
+	for (size_t i = 0; i < sizeof p->ids / sizeof p->ids[0]; i++)
+		p->ids[i] = (int32_t)((numbers[i] + 1) / 2 * (float)vocabulary) % (int32_t)vocabulary;
+	free(numbers);
+	p->instruction = instruction;
+	p->prefix = prefix;
+	p->suffixes = suffixes;
+	for (uint32_t s = 0; s < suffixes; s++)
+		p->lengths[s] = length ? length : 1 + s * 5 % 23;
+}
+
+static void take(void *context, uint64_t tag, const struct exit_outcome *outcome)
+{
+	struct exit_outcome *outcomes = context;
+	ck_assert_uint_eq(outcomes[tag].layer, 0);
+	outcomes[tag] = *outcome;
+}
+
+static void run(struct engine *e, struct exit_outcome *outcomes)
+{
+	struct error error = {0};
+	struct forward_sink sink = {.context = outcomes, .leave = take};
+	ck_assert_msg(forward_run(e->forward, e->batch, &sink, &error) == STATUS_OK, "%s", error.text);
+}
+
+/* Batches of at most `rows` rows, the suffixes in order. */
+static void score_shared(struct engine *e, const struct prompts *p, uint32_t rows, struct exit_outcome *outcomes)
+{
+	struct error error = {0};
+	const int32_t *prefix = p->ids + p->instruction, *suffix = prefix + p->prefix;
+	memset(outcomes, 0, SUFFIXES_MAX * sizeof *outcomes);
+	ck_assert_int_eq(forward_keep_instruction(e->forward, e->batch, p->ids, p->instruction, &error), STATUS_OK);
+	for (uint32_t s = 0; s < p->suffixes; suffix += p->lengths[s++]) {
+		if (e->batch->suffixes && e->batch->rows + p->lengths[s] > rows)
+			run(e, outcomes);
+		if (!e->batch->segments_count)
+			batch_add_prefix(e->batch, prefix, p->prefix);
+		batch_add_suffix(e->batch, suffix, p->lengths[s], s, INT64_MAX);
+	}
+	run(e, outcomes);
+}
+
+static void score_alone(struct engine *e, const struct prompts *p, struct exit_outcome *outcomes)
+{
+	const int32_t *suffix = p->ids + p->instruction + p->prefix;
+	uint32_t common = p->instruction + p->prefix;
+	memset(outcomes, 0, SUFFIXES_MAX * sizeof *outcomes);
+	for (uint32_t s = 0; s < p->suffixes; suffix += p->lengths[s++]) {
+		int32_t ids[ROWS];
+		memcpy(ids, p->ids, common * sizeof *ids);
+		memcpy(ids + common, suffix, p->lengths[s] * sizeof *ids);
+		batch_clear(e->batch, 0);
+		batch_add_prefix(e->batch, NULL, 0);
+		batch_add_suffix(e->batch, ids, common + p->lengths[s], s, INT64_MAX);
+		run(e, outcomes);
+	}
+}
+
+static bool same(const struct exit_outcome *a, const struct exit_outcome *b, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (memcmp(&a[i].p_click, &b[i].p_click, sizeof(float)) || a[i].layer != b[i].layer ||
+		    a[i].has_margin != b[i].has_margin || memcmp(&a[i].margin, &b[i].margin, sizeof(float)))
+			return false;
+	return true;
+}
+
+static struct exit_policy policy_of(enum exit_rule rule, double threshold, uint32_t layers)
+{
+	struct exit_policy policy = {.layers_count = layers};
+	exit_policy_defaults(rule, &policy);
+	policy.threshold = threshold;
+	for (uint32_t i = 0; i < layers; i++)
+		policy.layers[i] = i + 1;
+	return policy;
+}
+
+/* width, inner, layers, heads, key heads, head size: groups of 1, 2, 3, 7 and 8, heads of 8 to 128. */
+static const struct random_shape shapes[] = {
+	{64, 176, 4, 8, 4, 8, 101, false, ROPE_SCALING_NONE},
+	{64, 128, 3, 1, 1, 64, 90, true, ROPE_SCALING_NONE},
+	{128, 96, 3, 3, 1, 128, 77, false, ROPE_SCALING_LLAMA3},
+	{96, 160, 4, 8, 1, 64, 333, false, ROPE_SCALING_NONE},
+	{112, 64, 3, 14, 2, 24, 50, true, ROPE_SCALING_LINEAR},
+};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+static const struct {
+	uint32_t instruction, prefix, suffixes, length;
+} layouts[] = {
+	{0, 0, 1, 1}, {0, 0, 1, 63}, {0, 0, 1, 64}, {0, 0, 1, 65}, {0, 15, 2, 1}, {16, 17, 3, 0}, {64, 0, 2, 64},
+	{63, 1, 5, 0}, {1, 127, 7, 0}, {31, 129, 2, 17},
+};
+enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
+
+static struct prompts prompts;
+static struct exit_outcome got[SUFFIXES_MAX], want[SUFFIXES_MAX];
+static double worst;
+
+/* bf16 keeps 8 bits, so each of a layer's dozen roundings is off by 2^-9 at most; over a few layers a logit
+ * is off by 2 % of its scale at most, p by a quarter of that. A logit of a wide model averages over more roundings:
+ * from widths of 576 on, p is held to 2e-3. */
+static const double logit_bound = 2e-2, narrow_bound = 7e-3, wide_bound = 2e-3;
+
+/* p_click within the bound; the same layer unless the margin is as small. */
+static void compare(uint32_t count, double bound, const char *what)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		double difference = fabs((double)got[i].p_click - (double)want[i].p_click);
+		if (got[i].layer != want[i].layer) {
+			ck_assert_msg(want[i].has_margin || got[i].has_margin, "%s: suffix %u", what, i);
+			float margin = want[i].layer < got[i].layer ? want[i].margin : got[i].margin;
+			ck_assert_msg((double)fabsf(margin) < 2 * bound, "%s: suffix %u leaves at %u, want %u; margin %g", what, i,
+				      got[i].layer, want[i].layer, (double)margin);
+			continue;
+		}
+		worst = difference > worst ? difference : worst;
+		ck_assert_msg(difference <= bound, "%s: suffix %u: p %g, want %g", what, i,
+			      (double)got[i].p_click, (double)want[i].p_click);
+	}
+}
+
+START_TEST(agrees_with_reference)
+{
+	struct rounded_model m = open_model(&shapes[_i], (unsigned)_i + 1);
+	struct exit_policy policy = policy_of(EXIT_DISCREPANCY, .03, shapes[_i].layers);
+	struct engine gpu = engine_open(&backend_cuda, &m.view, &policy);
+	struct engine truth = engine_open(&backend_reference, &m.view, &policy);
+	engine_start(&gpu, &m.view, &policy);
+	engine_start(&truth, &m.view, &policy);
+	worst = 0;
+	for (uint32_t l = 0; l < LAYOUTS; l++) {
+		char what[64];
+		snprintf(what, sizeof what, "shape %d, layout %u", _i, l);
+		fill_prompts(&prompts, shapes[_i].vocabulary, layouts[l].instruction, layouts[l].prefix,
+			     layouts[l].suffixes, layouts[l].length);
+		score_shared(&gpu, &prompts, ROWS, got);
+		score_shared(&truth, &prompts, ROWS, want);
+		compare(prompts.suffixes, narrow_bound, what);
+		score_alone(&gpu, &prompts, want);
+		ck_assert_msg(same(got, want, prompts.suffixes), "%s: alone", what);
+	}
+	printf("shape %d: p_click at most %.2g from the reference\n", _i, worst);
+	engine_close(&gpu);
+	engine_close(&truth);
+	random_model_destroy(m.model);
+}
+END_TEST
+
+/* Every hidden row's exit logit after every layer, not only those of who leaves. */
+START_TEST(logits_after_every_layer)
+{
+	struct rounded_model m = open_model(&shapes[_i], (unsigned)_i + 40);
+	struct exit_policy none = policy_of(EXIT_NONE, NAN, 0);
+	struct engine gpu = engine_open(&backend_cuda, &m.view, &none);
+	struct engine truth = engine_open(&backend_reference, &m.view, &none);
+	struct engine *both[] = {&gpu, &truth};
+	float z[2][ROWS], lens[2];
+	uint32_t rows[ROWS], last = 0;
+	struct error error = {0};
+	fill_prompts(&prompts, shapes[_i].vocabulary, 0, 65, 4, 17);
+	for (uint32_t r = 0; r < ROWS; r++)
+		rows[r] = r;
+	double largest = 0;
+	for (int k = 0; k < 2; k++) {
+		batch_clear(both[k]->batch, 0);
+		batch_add_prefix(both[k]->batch, prompts.ids, 65);
+		for (uint32_t s = 0; s < 4; s++)
+			batch_add_suffix(both[k]->batch, prompts.ids + 65 + 17 * s, 17, s, INT64_MAX);
+		ck_assert_int_eq(both[k]->table->embed(both[k]->backend, both[k]->batch, &error), STATUS_OK);
+	}
+	uint32_t count = gpu.batch->rows;
+	for (uint32_t layer = 0; layer < shapes[_i].layers; layer++) {
+		for (int k = 0; k < 2; k++) {
+			struct engine *e = both[k];
+			e->table->keys_values(e->backend, layer, e->batch);
+			e->table->finish(e->backend, layer, e->batch, rows, count);
+			e->table->read(e->backend, &gpu.heads[0].readout, rows, count, z[k]);
+		}
+		double scale = 1;
+		for (uint32_t r = 0; r < count; r++)
+			scale = fmax(scale, fabsf(z[1][r]));
+		for (uint32_t r = 0; r < count; r++)
+			largest = fmax(largest, fabs((double)z[0][r] - (double)z[1][r]) / scale);
+	}
+	ck_assert_msg(largest <= logit_bound, "logits are off by %g of their scale", largest);
+	printf("shape %d: exit logits at most %.2g of their scale off\n", _i, largest);
+	/* The lens reads many vectors from the host, the head one on the device: they agree. */
+	struct readout two = {gpu.heads[0].readout.norm, gpu.vectors, 2};
+	last = count - 1;
+	gpu.table->read(gpu.backend, &two, &last, 1, lens);
+	ck_assert_double_le(fabs((double)lens[1] - (double)z[0][last]), 1e-4);
+	engine_close(&gpu);
+	engine_close(&truth);
+	random_model_destroy(m.model);
+}
+END_TEST
+
+/* Vicuna-7B's widths of rows and heads, one layer, a short MLP. */
+START_TEST(wide_rows)
+{
+	static const struct random_shape wide = {4096, 512, 1, 32, 32, 128, 64, false, ROPE_SCALING_NONE};
+	struct rounded_model m = open_model(&wide, 3);
+	struct exit_policy policy = policy_of(EXIT_FIXED, NAN, 1);
+	struct engine gpu = engine_open(&backend_cuda, &m.view, &policy);
+	struct engine truth = engine_open(&backend_reference, &m.view, &policy);
+	/* A head's logits spread by about 1 whatever the width. */
+	for (uint32_t i = 0; i < 4096; i++)
+		gpu.vectors[4096 + i] *= .125f, truth.vectors[4096 + i] *= .125f;
+	engine_start(&gpu, &m.view, &policy);
+	engine_start(&truth, &m.view, &policy);
+	fill_prompts(&prompts, wide.vocabulary, 0, 17, 3, 2);
+	score_shared(&gpu, &prompts, ROWS, got);
+	score_shared(&truth, &prompts, ROWS, want);
+	worst = 0;
+	compare(3, wide_bound, "7B widths");
+	printf("7B widths: p_click at most %.2g from the reference\n", worst);
+	engine_close(&gpu);
+	engine_close(&truth);
+	random_model_destroy(m.model);
+}
+END_TEST
+
+START_TEST(any_batch_gives_the_same_bits)
+{
+	struct rounded_model m = open_model(&shapes[_i], (unsigned)_i + 20);
+	struct exit_policy policy = policy_of(EXIT_DISCREPANCY, .02, shapes[_i].layers);
+	struct engine gpu = engine_open(&backend_cuda, &m.view, &policy);
+	engine_start(&gpu, &m.view, &policy);
+	fill_prompts(&prompts, shapes[_i].vocabulary, 20, 50, 12, 0);
+	score_shared(&gpu, &prompts, ROWS, want);
+	for (uint32_t rows = 1; rows < 200; rows += 60) {
+		score_shared(&gpu, &prompts, rows, got);
+		ck_assert_msg(same(got, want, prompts.suffixes), "batches of %u rows", rows);
+	}
+	engine_close(&gpu);
+	random_model_destroy(m.model);
+}
+END_TEST
+
+/* 256 candidates of one prefix; nobody, one or all leave at the first exit. */
+START_TEST(many_candidates_and_survivors)
+{
+	static const struct { enum exit_rule rule; double threshold; } rules[] = {
+		{EXIT_FIXED, NAN}, {EXIT_FIXED, 1}, {EXIT_CONFIDENCE, .62}, {EXIT_PATIENCE, NAN}, {EXIT_NONE, NAN},
+	};
+	struct rounded_model m = open_model(&shapes[0], 77);
+	struct exit_policy policy = policy_of(rules[_i].rule, rules[_i].threshold, shapes[0].layers);
+	struct engine gpu = engine_open(&backend_cuda, &m.view, &policy);
+	struct engine truth = engine_open(&backend_reference, &m.view, &policy);
+	engine_start(&gpu, &m.view, &policy);
+	engine_start(&truth, &m.view, &policy);
+	fill_prompts(&prompts, shapes[0].vocabulary, 5, 33, 256, 2);
+	score_shared(&gpu, &prompts, ROWS, got);
+	score_shared(&truth, &prompts, ROWS, want);
+	uint32_t first = 0, last = 0;
+	for (uint32_t i = 0; i < 256; i++) {
+		/* No margin to go by: these rules may turn on a probability at its threshold. */
+		if (policy.rule == EXIT_CONFIDENCE || policy.rule == EXIT_PATIENCE) {
+			if (got[i].layer == want[i].layer)
+				ck_assert_double_le(fabs((double)got[i].p_click - (double)want[i].p_click), narrow_bound);
+			first += got[i].layer != want[i].layer;
+			continue;
+		}
+		ck_assert_uint_eq(got[i].layer, want[i].layer);
+		last += got[i].layer == shapes[0].layers;
+	}
+	if (policy.rule == EXIT_FIXED || policy.rule == EXIT_NONE) {
+		compare(256, narrow_bound, "256 candidates");
+		ck_assert_uint_eq(last, rules[_i].threshold == 1 ? 0 : 256);
+	}
+	ck_assert_uint_le(first, 8);
+	engine_close(&gpu);
+	engine_close(&truth);
+	random_model_destroy(m.model);
+}
+END_TEST
+
+/* ---- the device without an engine ---- */
+
+struct rig {
+	const struct device_table *table;
+	struct device *device;
+};
+
+static struct rig rig_open(void)
+{
+	struct rig rig;
+	struct error error = {0};
+	ck_assert_msg(cuda_library_open(&rig.table, &error) == STATUS_OK, "%s", error.text);
+	ck_assert_msg(rig.table->open(256, &rig.device, &error) == STATUS_OK, "%s", error.text);
+	return rig;
+}
+
+static void *put(struct rig *rig, const void *from, size_t bytes)
+{
+	void *memory = NULL;
+	struct error error = {0};
+	ck_assert_int_eq(rig->table->allocate(rig->device, bytes, &memory, &error), STATUS_OK);
+	if (from)
+		ck_assert_int_eq(rig->table->upload(rig->device, memory, from, bytes, &error), STATUS_OK);
+	return memory;
+}
+
+START_TEST(decides_as_the_policy_does)
+{
+	enum { COUNT = 300, EXITS = 6 };
+	struct rig rig = rig_open();
+	struct error error = {0};
+	struct exit_policy policy = policy_of((enum exit_rule)_i, NAN, EXITS);
+	exit_policy_defaults((enum exit_rule)_i, &policy);
+	if (policy.rule == EXIT_DISCREPANCY)
+		policy.threshold = .1;
+	if (policy.rule == EXIT_FIXED)
+		policy.threshold = 4;
+	static float z[COUNT], history[COUNT * EXITS], mine[COUNT * EXITS];
+	static double before[COUNT * EXITS];
+	static uint32_t ordinals[COUNT], leaving[COUNT];
+	for (uint32_t i = 0; i < COUNT; i++)
+		ordinals[i] = (i * 7) % COUNT;
+	for (uint32_t i = 0; i < COUNT * EXITS; i++)
+		before[i] = (double)(i % 13) / 13 - .5;
+	float *device_z = put(&rig, NULL, sizeof z), *device_history = put(&rig, NULL, sizeof history);
+	double *device_before = put(&rig, before, sizeof before);
+	uint32_t *device_ordinals = put(&rig, ordinals, sizeof ordinals), *device_leaving = put(&rig, NULL, sizeof leaving);
+	uint32_t left = 0;
+	for (uint32_t exit = 0; exit < EXITS; exit++) {
+		random_fill(exit + 5, COUNT, exit == 3 ? 30 : 2, z);
+		ck_assert_int_eq(rig.table->upload(rig.device, device_z, z, sizeof z, &error), STATUS_OK);
+		rig.table->decide(rig.device, &(struct decide_work){
+			.z = device_z, .before = device_before, .ordinals = device_ordinals,
+			.history = device_history, .leaving = device_leaving, .count = COUNT, .exit = exit,
+			.exits = EXITS, .layer = policy.layers[exit], .rule = policy.rule, .window = policy.window,
+			.threshold = policy.threshold,
+		});
+		ck_assert_int_eq(rig.table->download(rig.device, leaving, device_leaving, sizeof leaving, &error),
+				 STATUS_OK);
+		ck_assert_int_eq(rig.table->download(rig.device, history, device_history, sizeof history, &error),
+				 STATUS_OK);
+		for (uint32_t i = 0; i < COUNT; i++) {
+			float *p = mine + ordinals[i] * EXITS;
+			p[exit] = exit_probability((double)z[i] + before[ordinals[i] * EXITS + exit]);
+			ck_assert_double_le(fabs((double)p[exit] - (double)history[ordinals[i] * EXITS + exit]), 1e-7);
+			struct exit_decision decision =
+			    exit_decide(&policy, p, exit + 1, policy.layers[exit], exit + 1 == EXITS);
+			ck_assert_msg(decision.leave == (leaving[i] == 1), "rule %d exit %u suffix %u", _i, exit, i);
+			left += leaving[i];
+		}
+	}
+	ck_assert_uint_ge(left, COUNT);
+	rig.table->close(rig.device);
+}
+END_TEST
+
+/* The emulation says so when a kernel reads or writes beyond its memory. */
+START_TEST(wrong_accesses_are_errors)
+{
+	if (getenv("EXITPOLL_TEST_CUDA_LIBRARY"))
+		return;
+	enum { WIDTH = 64 };
+	struct rig rig = rig_open();
+	struct error error = {0};
+	float hidden[2 * WIDTH] = {0};
+	uint32_t kept[2] = {0, _i == 0 ? 2 : 1};
+	struct gather_work work = {
+		.from = put(&rig, hidden, sizeof hidden), .kept = put(&rig, kept, sizeof kept),
+		.to = put(&rig, NULL, sizeof hidden), .count = _i == 1 ? 3 : 2, .width = WIDTH,
+	};
+	rig.table->gather(rig.device, &work);
+	enum status status = rig.table->wait(rig.device, &error);
+	if (_i == 2) {
+		ck_assert_int_eq(status, STATUS_OK);
+	} else {
+		ck_assert_int_eq(status, STATUS_UNAVAILABLE);
+		ck_assert_ptr_nonnull(strstr(error.text, "kernel gather"));
+	}
+	rig.table->close(rig.device);
+}
+END_TEST
+
+START_TEST(failures_have_names)
+{
+	static const struct { const char *fault; enum status status; int exit; const char *text; } faults[] = {
+		{"no-driver", STATUS_UNAVAILABLE, 69, "driver"}, {"old-driver", STATUS_UNSUPPORTED, 78, "update"},
+		{"old-card", STATUS_UNSUPPORTED, 78, "compute capability"}, {"small", STATUS_NO_MEMORY, 71, "tokens fit"},
+	};
+	if (getenv("EXITPOLL_TEST_CUDA_LIBRARY"))
+		return;
+	struct rounded_model m = open_model(&shapes[0], 1);
+	struct backend_options options = {
+		.layers = 2, .rows_max = ROWS, .slots_max = ROWS, .positions_max = POSITIONS, .threads = 1,
+		.precision = "auto",
+	};
+	struct error error = {0};
+	struct backend *backend;
+	setenv("EXITPOLL_EMULATED_FAULT", faults[_i].fault, 1);
+	ck_assert_int_eq(backend_cuda.create(&m.view, &options, &backend, &error), faults[_i].status);
+	ck_assert_int_eq(status_exit_code(error.status), faults[_i].exit);
+	ck_assert_msg(strstr(error.text, faults[_i].text) != NULL, "%s", error.text);
+	ck_assert(!cuda_is_better(&m.view.config, &options, &error));
+	unsetenv("EXITPOLL_EMULATED_FAULT");
+	options.precision = "fp32";
+	ck_assert_int_eq(backend_cuda.create(&m.view, &options, &backend, &error), STATUS_UNSUPPORTED);
+	options.precision = "bf16";
+	ck_assert_int_eq(backend_cuda.create(&m.view, &options, &backend, &error), STATUS_OK);
+	ck_assert_ptr_nonnull(strstr(backend_cuda.describe(backend), "cuda: bf16"));
+	/* auto never takes an emulation */
+	ck_assert(!cuda_is_better(&m.view.config, &options, &error));
+	backend_cuda.destroy(backend);
+	setenv("EXITPOLL_CUDA_LIBRARY", "/nowhere/libexitpoll-cuda.so", 1);
+	ck_assert_int_eq(backend_cuda.create(&m.view, &options, &backend, &error), STATUS_UNAVAILABLE);
+	ck_assert_ptr_nonnull(strstr(error.text, "ops/setup.sh --cuda"));
+	random_model_destroy(m.model);
+}
+END_TEST
+
+int main(void)
+{
+	const char *given = getenv("EXITPOLL_TEST_CUDA_LIBRARY");
+	setenv("EXITPOLL_CUDA_LIBRARY", given ? given : TEST_CUDA_LIBRARY, 1);
+	Suite *suite = suite_create("cuda");
+	TCase *cases = tcase_create("cuda");
+	tcase_set_timeout(cases, 300);
+	tcase_add_loop_test(cases, agrees_with_reference, 0, SHAPES);
+	tcase_add_loop_test(cases, logits_after_every_layer, 0, SHAPES);
+	tcase_add_test(cases, wide_rows);
+	tcase_add_loop_test(cases, any_batch_gives_the_same_bits, 0, SHAPES);
+	tcase_add_loop_test(cases, many_candidates_and_survivors, 0, 5);
+	tcase_add_loop_test(cases, decides_as_the_policy_does, 0, 5);
+	tcase_add_loop_test(cases, wrong_accesses_are_errors, 0, 3);
+	tcase_add_loop_test(cases, failures_have_names, 0, 4);
+	suite_add_tcase(suite, cases);
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
