@@ -38,14 +38,20 @@ static unsigned char *next_chunk(const struct chunks *chunks, size_t bytes)
 	slab = mem_alloc_aligned(SLAB_BYTES, SLAB_BYTES);
 	if (slab)
 		(void)madvise(slab, SLAB_BYTES, MADV_HUGEPAGE); /* a wish: small pages serve as well */
+	if (slab && chunks->parent_only)
+		(void)madvise(slab, SLAB_BYTES, MADV_DONTFORK);
 	return slab;
 }
 
 void chunks_destroy(struct chunks *chunks)
 {
 	for (uint32_t c = 0; c < chunks->chunk_count; c++)
-		if (begins_allocation(chunks, c))
+		if (begins_allocation(chunks, c)) {
+			/* Whoever gets this memory next may need it in a child. */
+			if (chunks->parent_only && chunks->slab_chunks && c >= chunks->slab_chunks)
+				(void)madvise(chunks->chunk[c], SLAB_BYTES, MADV_DOFORK);
 			mem_free(chunks->chunk[c]);
+		}
 	mem_free(chunks->chunk);
 	*chunks = (struct chunks){0};
 }

@@ -18,6 +18,7 @@ struct chunks {
 	uint32_t chunk_count;
 	uint32_t chunk_max;
 	size_t row_bytes;
+	bool parent_only;       /* set while empty: the array is not there in a fork (snapshot_child.c) */
 	uint32_t slab_chunks;   /* chunks of one slab; 0: too large for slabs */
 };
 

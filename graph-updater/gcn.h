@@ -121,6 +121,8 @@ uint32_t gcn_hub_waiting_node(const struct gcn *gcn, uint32_t index);
 /* *pending: an event has touched it since the last flush. */
 void gcn_save_user(const struct gcn *gcn, struct user_id user, void *state, bool *pending);
 void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool *pending);
+/* The sums are not needed to save a state: a child process goes without them. Before the first node. */
+void gcn_keep_sums_from_forks(struct gcn *gcn);
 /* gcn_load_begin() before the graph is loaded, whose edges are then passed over. gcn_load_nodes() makes the
  * nodes of all edges, the hidden states are set, and gcn_load_finish() rebuilds the sums from them exactly,
  * on the given threads (NULL: the caller's alone). STATUS_CORRUPT: out of range. */

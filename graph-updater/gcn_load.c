@@ -72,6 +72,13 @@ void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool
 	save_node(gcn, &gcn->sides[GCN_ITEMS], item.v, state, pending);
 }
 
+void gcn_keep_sums_from_forks(struct gcn *gcn)
+{
+	for (int s = 0; s < GCN_SIDES; s++)
+		for (uint32_t k = 1; k <= GCN_LAYERS_MAX; k++)
+			gcn->sides[s].sums[k].parent_only = true;
+}
+
 uint32_t gcn_hub_waiting(const struct gcn *gcn, bool *are_users)
 {
 	*are_users = gcn->hub.side == GCN_ITEMS;

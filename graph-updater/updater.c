@@ -109,6 +109,7 @@ static enum status create_graph(struct updater *updater, struct error *error)
 	status = gcn_create(&gcn, &updater->gcn, error);
 	if (status)
 		return status;
+	gcn_keep_sums_from_forks(updater->gcn);
 	return graph_listen(updater->graph, gcn_listener(updater->gcn), error);
 }
 
