@@ -4,6 +4,7 @@
 #   ops/setup.sh            what building and running needs
 #   ops/setup.sh --model    ... and the small language model of the quick start (SmolLM2-135M-Instruct)
 #   ops/setup.sh --test     ... and what the tests need: Java, Maven, clang, Python clients, Kafka, a registry
+#   ops/setup.sh --cuda     ... and what scoring on an NVIDIA GPU needs: CUDA's compiler and cuBLAS, 13.0
 #   ops/setup.sh --list     only print the versions of what is there
 #
 # Idempotent: what is there already is left alone, and when nothing is to be done no network is needed.
@@ -28,13 +29,14 @@ model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-want_model=0 want_test=0 only_list=0
+want_model=0 want_test=0 want_cuda=0 only_list=0
 for argument in "$@"; do
   case "$argument" in
     --model) want_model=1 ;;
     --test) want_test=1; want_model=1 ;;
+    --cuda) want_cuda=1 ;;
     --list) only_list=1 ;;
-    -h|--help) sed -n '2,12p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    -h|--help) sed -n '2,13p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) fail "unknown option $argument (ops/setup.sh --help)" ;;
   esac
 done
@@ -95,6 +97,28 @@ python_clients() {
   echo "$stamp" > "$venv/.stamp"
 }
 
+# An installed toolkit of version 13 is used as it is; else the pinned wheels are unpacked into the cache.
+cuda_wheels=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88
+  nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-cublas==13.0.2.14)
+fetch_cuda() {
+  local root stamp="$cache/cuda/.stamp"
+  for root in ${CUDA_HOME:+"$CUDA_HOME"} /usr/local/cuda; do
+    if [ -x "$root/bin/nvcc" ] && "$root/bin/nvcc" --version | grep -q 'release 13\.'; then
+      say "CUDA: $root is installed"
+      return 0
+    fi
+  done
+  [ "$(cat "$stamp" 2>/dev/null)" = "${cuda_wheels[*]}" ] && return 0
+  say "downloading CUDA's compiler and cuBLAS (PyPI wheels, 0.9 GB unpacked) into $cache/cuda"
+  rm -rf "$cache/cuda.part"
+  python3 -m pip install -q --no-deps --disable-pip-version-check --root-user-action=ignore \
+    --target "$cache/cuda.part" "${cuda_wheels[@]}" >&2 ||
+    fail "pip could not install CUDA's wheels (a network is needed once)"
+  echo "${cuda_wheels[*]}" > "$cache/cuda.part/.stamp"
+  rm -rf "$cache/cuda"
+  mv "$cache/cuda.part" "$cache/cuda"
+}
+
 version_of() { dpkg-query -W -f='${Version}' "$1" 2>/dev/null || echo '(missing)'; }
 list_versions() {
   say "Debian $(cat /etc/debian_version 2>/dev/null || echo '?'), $(uname -m), $(nproc) processors"
@@ -104,6 +128,7 @@ list_versions() {
     oneDNN "$(version_of libdnnl-dev)" jemalloc "$(version_of libjemalloc-dev)" \
     sentencepiece "$(version_of libsentencepiece-dev)" pcre2 "$(version_of libpcre2-dev)" \
     zstd "$(version_of libzstd-dev)" curl "$(version_of libcurl4-openssl-dev)"
+  if [ -f "$cache/cuda/.stamp" ]; then printf '  %-14s %s\n' CUDA "$cache/cuda"; fi
   if [ -f "$model_file" ]; then printf '  %-14s %s\n' model "$model_file"; fi
 }
 
@@ -111,8 +136,10 @@ if [ $only_list = 1 ]; then list_versions; exit 0; fi
 packages=("${build_packages[@]}")
 [ $want_model = 1 ] && packages+=("${model_packages[@]}")
 [ $want_test = 1 ] && packages+=("${test_packages[@]}")
+[ $want_cuda = 1 ] && packages+=(python3 python3-pip)
 install_packages "${packages[@]}"
 [ $want_model = 1 ] && fetch_model
+[ $want_cuda = 1 ] && fetch_cuda
 if [ $want_test = 1 ]; then
   python_clients
   ops/kafka/broker.sh fetch

@@ -68,7 +68,7 @@ finish() {
 
 if [ $setup = 1 ]; then
   heading "set-up"
-  ops/setup.sh --test || { count "set-up" 1; finish; }
+  ops/setup.sh --test --cuda || { count "set-up" 1; finish; }
 fi
 
 build release || finish

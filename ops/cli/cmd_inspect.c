@@ -18,10 +18,11 @@ struct arguments {
 	size_t pairs_count;
 };
 
-enum option_key { KEY_CHECK = 0x100, KEY_JSON, KEY_RECORDS, KEY_USER, KEY_ITEM, KEY_SET };
+enum option_key { KEY_CHECK = 0x100, KEY_JSON, KEY_RECORDS, KEY_USER, KEY_ITEM, KEY_SET, KEY_DEVICE };
 
 static const struct argp_option options[] = {
 	{"check", KEY_CHECK, NULL, 0, "verify everything; exit code 65 and file, byte, reason if it is malformed", 0},
+	{"device", KEY_DEVICE, NULL, 0, "the GPU: what is there, why it is not used, what of a model fits", 0},
 	{"json", KEY_JSON, NULL, 0, "as JSON", 0},
 	{"records", KEY_RECORDS, "N", 0, "print the first N records of a container file or topic as JSON", 0},
 	{"user", KEY_USER, "ID", 0, "a user of a snapshot", 0},
@@ -46,6 +47,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 
 	switch (key) {
 	case KEY_CHECK: arguments->inspect.check = true; break;
+	case KEY_DEVICE: arguments->inspect.device = true; break;
 	case KEY_JSON: arguments->inspect.json = true; break;
 	case KEY_RECORDS:
 		arguments->inspect.records_max = arguments_whole(state, "records", argument, 0, SIZE_MAX);
@@ -63,7 +65,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		arguments->inspect.target = argument;
 		break;
 	case ARGP_KEY_END:
-		if (!arguments->inspect.target)
+		if (!arguments->inspect.target && !arguments->inspect.device)
 			argp_error(state, "a path or kafka:// address is needed");
 		break;
 	default: return ARGP_ERR_UNKNOWN;
@@ -140,6 +142,6 @@ int cmd_inspect(int argc, char **argv)
 
 	argp_err_exit_status = status_exit_code(STATUS_USAGE);
 	argp_parse(&parser, argc, argv, 0, NULL, &arguments);
-	status = inspect(&arguments, &error);
+	status = arguments.inspect.device ? inspect_device(&arguments.inspect, &error) : inspect(&arguments, &error);
 	return status == STATUS_OK ? 0 : cli_fail(&error);
 }

@@ -13,12 +13,15 @@ struct inspect_options {
 	size_t records_max;             /* how many records to print; 0: only the summary */
 	bool json;
 	bool check;
+	bool device;
 };
 
 /* A model folder, GGUF file or bundle. --check reads every tensor. */
 enum status inspect_model(const struct inspect_options *options, struct error *error);
 /* One .safetensors file by itself. */
 enum status inspect_safetensors(const struct inspect_options *options, struct error *error);
+/* The GPU, why it is not used, and, with a target, how much of that model fits. */
+enum status inspect_device(const struct inspect_options *options, struct error *error);
 #if EXITPOLL_KAFKA
 enum status inspect_container(const struct inspect_options *options, struct error *error);
 /* A snapshot file or a state folder (its newest snapshot). */
