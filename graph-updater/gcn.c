@@ -135,6 +135,7 @@ void gcn_destroy(struct gcn *gcn)
 		return;
 	for (int s = 0; s < GCN_SIDES; s++) {
 		struct gcn_side *side = &gcn->sides[s];
+		gcn_sums_destroy(side);         /* finds its memory by the rows */
 		chunks_destroy(&side->meta);
 		chunks_destroy(&side->final);
 		chunks_destroy(&side->norms);
@@ -145,7 +146,6 @@ void gcn_destroy(struct gcn *gcn)
 			mem_free(side->frontier[k].nodes);
 		}
 		mem_free(side->changed.nodes);
-		gcn_sums_destroy(side);
 	}
 	mem_free(gcn->fresh);
 	mem_free(gcn->residual);
