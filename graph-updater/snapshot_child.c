@@ -35,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NICENESS = 5, FILES_MAX = 65536, REAP_LOOKS = 200, REAP_PAUSE_NS = 1000000 };
+enum { NICENESS = 5, FILES_MAX = 65536, REAP_LOOKS = 2000, REAP_PAUSE_NS = 1000000 };
 
 /* At most PIPE_BUF bytes, so that it is written in one piece. */
 struct report {
@@ -48,6 +48,7 @@ struct snapshot_child {
 	int pipe;
 	int64_t pause_ns;
 	size_t got;                     /* bytes of the report */
+	bool said;                      /* the report is whole, or will never be */
 	struct report report;
 };
 
@@ -146,22 +147,26 @@ enum status snapshot_child_start(const struct updater *updater, const struct sna
 	return STATUS_OK;
 }
 
-/* Reaps it and forgets it. One that hangs in the kernel (a dead disk) is not waited for: it is gone for us.
- * Returns the signal that ended it; 0: none, or not known, as when the process ignores SIGCHLD. */
-static int bury(struct snapshot_child **taken)
+static void forget(struct snapshot_child **taken)
 {
-	struct snapshot_child *child = *taken;
-	int how = 0, ended = 0;
-
-	for (int look = 0; look < REAP_LOOKS && ended == 0; look++) {
-		ended = (int)waitpid(child->pid, &how, WNOHANG);
-		if (ended == 0)
-			nanosleep(&(struct timespec){.tv_nsec = REAP_PAUSE_NS}, NULL);
-	}
-	close(child->pipe);
-	mem_free(child);
+	close((*taken)->pipe);
+	mem_free(*taken);
 	*taken = NULL;
-	return ended > 0 && WIFSIGNALED(how) ? WTERMSIG(how) : 0;
+}
+
+/* Reads what has come of the report. True: nothing more will. */
+static bool has_said(struct snapshot_child *child)
+{
+	ssize_t got = 1;
+
+	while (!child->said && got > 0) {
+		got = read(child->pipe, (char *)&child->report + child->got, sizeof child->report - child->got);
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return false;
+		child->got += got > 0 ? (size_t)got : 0;
+		child->said = got <= 0 || child->got == sizeof child->report;
+	}
+	return child->said;
 }
 
 bool snapshot_child_over(struct snapshot_child **taken, long wait_ms, enum status *result,
@@ -169,29 +174,29 @@ bool snapshot_child_over(struct snapshot_child **taken, long wait_ms, enum statu
 {
 	struct snapshot_child *child = *taken;
 	struct pollfd look = {child->pipe, POLLIN, 0};
-	struct report report;
-	bool whole;
-	ssize_t got;
-	int killed;
+	int how = 0, ended, killed;
 
-	do {
+	if (wait_ms && !child->said)
+		poll(&look, 1, (int)wait_ms);
+	if (!has_said(child))
+		return false;
+	/* Its memory goes before it does, and that takes a while: it is not waited for. Where SIGCHLD is
+	 * ignored there is nothing to reap (-1). */
+	ended = (int)waitpid(child->pid, &how, WNOHANG);
+	if (ended == 0) {
 		if (wait_ms)
-			poll(&look, 1, (int)wait_ms);
-		got = read(child->pipe, (char *)&child->report + child->got, sizeof report - child->got);
-		if (got < 0 && (errno == EAGAIN || errno == EINTR))
-			return false;
-		child->got += got > 0 ? (size_t)got : 0;
-	} while (got > 0 && child->got < sizeof report);
-	whole = child->got == sizeof report;
-	report = child->report;
-	killed = bury(taken);
-	if (!whole)
+			nanosleep(&(struct timespec){.tv_nsec = REAP_PAUSE_NS}, NULL);
+		return false;
+	}
+	killed = ended > 0 && WIFSIGNALED(how) ? WTERMSIG(how) : 0;
+	if (child->got < sizeof child->report)
 		*result = error_set(error, STATUS_IO, "snapshot: the process that wrote it died (signal %d%s)",
 				    killed, killed == SIGKILL ? ", out of memory?" : "");
-	else if (report.status)
-		*result = error_set(error, report.status, "%s", report.text);
+	else if (child->report.status)
+		*result = error_set(error, child->report.status, "%s", child->report.text);
 	else
 		*result = STATUS_OK;
+	forget(taken);
 	return true;
 }
 
@@ -205,5 +210,8 @@ void snapshot_child_abandon(struct snapshot_child **child)
 	if (!*child)
 		return;
 	kill((*child)->pid, SIGKILL);
-	bury(child);
+	/* One that hangs in the kernel (a dead disk) is left behind. */
+	for (int look = 0; look < REAP_LOOKS && waitpid((*child)->pid, NULL, WNOHANG) == 0; look++)
+		nanosleep(&(struct timespec){.tv_nsec = REAP_PAUSE_NS}, NULL);
+	forget(child);
 }
