@@ -36,7 +36,7 @@ for argument in "$@"; do
     --test) want_test=1; want_model=1 ;;
     --cuda) want_cuda=1 ;;
     --list) only_list=1 ;;
-    -h|--help) sed -n '2,13p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    -h|--help) sed -n '2,12p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) fail "unknown option $argument (ops/setup.sh --help)" ;;
   esac
 done

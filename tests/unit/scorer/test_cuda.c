@@ -521,6 +521,7 @@ START_TEST(failures_have_names)
 	setenv("EXITPOLL_CUDA_LIBRARY", "/nowhere/libexitpoll-cuda.so", 1);
 	ck_assert_int_eq(backend_cuda.create(&m.view, &options, &backend, &error), STATUS_UNAVAILABLE);
 	ck_assert_ptr_nonnull(strstr(error.text, "ops/setup.sh --cuda"));
+	setenv("EXITPOLL_CUDA_LIBRARY", TEST_CUDA_LIBRARY, 1);
 	random_model_destroy(m.model);
 }
 END_TEST

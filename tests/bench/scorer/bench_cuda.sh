@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# bench_cuda.sh - the GPU's figures by one command: sets up, builds, checks that scores agree, measures.
+#
+#   tests/bench/scorer/bench_cuda.sh             prints the rows; under ten minutes on one H100 or H200
+#   tests/bench/scorer/bench_cuda.sh --write     ... and appends them to tests/bench/RESULTS.md
+#   tests/bench/scorer/bench_cuda.sh --emulated  no GPU: runs the same steps on the emulated device, tiny shapes
+#   tests/bench/scorer/bench_cuda.sh --no-setup  as the first, without looking at the machine's packages
+#   tests/bench/scorer/bench_cuda.sh --sanitize  ... and the tests once under each of compute-sanitizer's tools
+#
+# Needs no Kafka. BUILD names the build folder (build-cuda), NVCC another compiler.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+write=0 emulated=0 setup=1 sanitize=0
+for argument in "$@"; do
+  case "$argument" in
+    --write) write=1 ;;
+    --emulated) emulated=1 ;;
+    --no-setup) setup=0 ;;
+    --sanitize) sanitize=1 ;;
+    -h|--help) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    *) echo "bench_cuda: unknown option $argument (--help)" >&2; exit 64 ;;
+  esac
+done
+build="$(realpath -m "${BUILD:-build-cuda}")"
+say() { printf 'bench_cuda: %s\n' "$*" >&2; }
+
+options=(-DCMAKE_BUILD_TYPE=Release -DEXITPOLL_WERROR=ON -DEXITPOLL_KAFKA=OFF)
+if [ $emulated = 1 ]; then
+  options+=(-DEXITPOLL_CUDA=OFF)
+else
+  [ $setup = 0 ] || ops/setup.sh --cuda >&2
+  options+=(-DEXITPOLL_CUDA=ON)
+fi
+[ -z "${NVCC:-}" ] || options+=("-DEXITPOLL_NVCC=$NVCC")
+begin=$SECONDS
+cmake -S . -B "$build" -G Ninja "${options[@]}" > "$build.log" 2>&1 || { tail -n 20 "$build.log" >&2; exit 70; }
+targets=(unit_scorer_test_cuda bench_cuda exitpoll)
+[ $emulated = 1 ] || targets+=(exitpoll_cuda)
+cmake --build "$build" --target "${targets[@]}" >> "$build.log" 2>&1 || { tail -n 20 "$build.log" >&2; exit 70; }
+rm -f "$build.log"
+say "built in $((SECONDS - begin)) s"
+
+arguments=()
+if [ $emulated = 1 ]; then
+  export EXITPOLL_CUDA_LIBRARY="$build/libexitpoll-cuda-emulated.so"
+  arguments=(--small)
+else
+  export EXITPOLL_CUDA_LIBRARY="$build/libexitpoll-cuda.so"
+  export EXITPOLL_TEST_CUDA_LIBRARY="$EXITPOLL_CUDA_LIBRARY"
+  "$build/exitpoll" inspect --device >&2
+  command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv >&2
+fi
+
+say "scores against the reference backend"
+# A fork after the device was taken would lose it: one process for all cases.
+CK_FORK=no "$build/unit_scorer_test_cuda" >&2
+if [ $sanitize = 1 ]; then
+  if sanitizer="$(command -v compute-sanitizer)"; then
+    for tool in memcheck racecheck initcheck synccheck; do
+      say "compute-sanitizer $tool"
+      CK_FORK=no "$sanitizer" --tool "$tool" --error-exitcode 1 "$build/unit_scorer_test_cuda" >&2
+    done
+  else
+    say "compute-sanitizer is not installed: left out"
+  fi
+fi
+
+say "measuring"
+rows="$("$build/bench_cuda" ${arguments[@]+"${arguments[@]}"})"
+printf '%s\n' "$rows"
+if [ $write = 1 ]; then
+  [ $emulated = 0 ] || { say "an emulated device has no figures to write"; exit 64; }
+  {
+    printf '\n## On a GPU\n\n`tests/bench/scorer/bench_cuda.sh --write`, %s.\n\n' "$(date -u +%F)"
+    printf '%s\n' "$rows"
+  } >> tests/bench/RESULTS.md
+  say "written to tests/bench/RESULTS.md"
+fi
+say "done in $((SECONDS - begin)) s"
