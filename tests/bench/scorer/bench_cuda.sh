@@ -35,7 +35,7 @@ fi
 [ -z "${NVCC:-}" ] || options+=("-DEXITPOLL_NVCC=$NVCC")
 begin=$SECONDS
 cmake -S . -B "$build" -G Ninja "${options[@]}" > "$build.log" 2>&1 || { tail -n 20 "$build.log" >&2; exit 70; }
-targets=(unit_scorer_test_cuda bench_cuda exitpoll)
+targets=(unit_scorer_test_cuda unit_scorer_test_cuda_smollm2 bench_cuda exitpoll)
 [ $emulated = 1 ] || targets+=(exitpoll_cuda)
 cmake --build "$build" --target "${targets[@]}" >> "$build.log" 2>&1 || { tail -n 20 "$build.log" >&2; exit 70; }
 rm -f "$build.log"
@@ -55,6 +55,7 @@ fi
 say "scores against the reference backend"
 # A fork after the device was taken would lose it: one process for all cases.
 CK_FORK=no "$build/unit_scorer_test_cuda" >&2
+CK_FORK=no "$build/unit_scorer_test_cuda_smollm2" >&2
 if [ $sanitize = 1 ]; then
   if sanitizer="$(command -v compute-sanitizer)"; then
     for tool in memcheck racecheck initcheck synccheck; do

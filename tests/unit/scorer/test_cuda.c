@@ -209,8 +209,8 @@ static struct exit_outcome got[SUFFIXES_MAX], want[SUFFIXES_MAX];
 static double worst;
 
 /* bf16 keeps 8 bits, so each of a layer's dozen roundings is off by 2^-9 at most; over a few layers a logit
- * is off by 2 % of its scale at most, p by a quarter of that. A logit of a wide model averages over more roundings:
- * from widths of 576 on, p is held to 2e-3. */
+ * is off by 2 % of its scale at most, p by a quarter of that. A logit of a wide model averages over more
+ * roundings: at 7B widths p is held to 2e-3. */
 static const double logit_bound = 2e-2, narrow_bound = 7e-3, wide_bound = 2e-3;
 
 /* p_click within the bound; the same layer unless the margin is as small. */

@@ -1,0 +1,79 @@
+/* The quick start's whole model through the cuda backend's emulation, in bf16, against fp32 on the CPU. Skipped
+ * where the model is not. */
+#include "scorer/score_prompt.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct score_prompt *open_smollm2(const char *path, const char *backend)
+{
+	struct scorer_options options;
+	struct score_prompt *scoring;
+	struct error error = {0};
+	scorer_options_defaults(&options);
+	options.model = path;
+	options.backend = backend;
+	options.precision = strcmp(backend, "cpu") == 0 ? "fp32" : "auto";
+	options.exit_rule = "none";
+	ck_assert_msg(score_prompt_open(&options, "Yes", "No", &scoring, &error) == STATUS_OK, "%s", error.text);
+	return scoring;
+}
+
+/* All 30 layers' answer logits. The bound is a tenth of the layer's scale: where two answers of a large row nearly
+ * cancel (layers 20 to 27), bf16 activations were seen to move them by 7 % of what is left, bf16 weights alone by
+ * 2 %. The last layer's answers, near 25, move by 2^-9 of that, which is p_click's 1.3e-2 here: held to 2e-2. */
+START_TEST(smollm2_against_fp32)
+{
+	char path[512];
+	const char *cache = getenv("EXITPOLL_CACHE"), *home = getenv("HOME");
+	snprintf(path, sizeof path, "%s%s/models/SmolLM2-135M-Instruct.Q4_1.gguf",
+		 cache ? cache : home ? home : "", cache ? "" : "/.cache/exitpoll");
+	if (access(path, R_OK)) {
+		printf("skipped: no %s\n", path);
+		return;
+	}
+	static const char text[] = "The user liked shampoo, soap and cream. Will hair spray be clicked? Yes or No?";
+	struct score_prompt *gpu = open_smollm2(path, "cuda"), *cpu = open_smollm2(path, "cpu");
+	struct score_prompt_result *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+	struct error error = {0};
+	ck_assert_int_eq(score_prompt_text(gpu, text_of(text), true, a, &error), STATUS_OK);
+	ck_assert_int_eq(score_prompt_text(cpu, text_of(text), true, b, &error), STATUS_OK);
+	ck_assert_uint_eq(a->layers_count, 30);
+	ck_assert_uint_eq(b->layers_count, 30);
+	double largest = 0;
+	for (uint32_t l = 0; l < 30; l++) {
+		double yes = (double)b->layers[l].yes, no = (double)b->layers[l].no;
+		double scale = fmax(fmax(fabs(yes), fabs(no)), 1);
+		largest = fmax(largest, fabs((double)a->layers[l].yes - yes) / scale);
+		largest = fmax(largest, fabs((double)a->layers[l].no - no) / scale);
+	}
+	double difference = fabs((double)a->p_click - (double)b->p_click);
+	printf("SmolLM2 in bf16: logits at most %.2g of their scale off fp32, p_click %.2g\n", largest, difference);
+	ck_assert_msg(largest <= .1, "logits are off by %g of their scale", largest);
+	ck_assert_double_le(difference, 2e-2);
+	free(a);
+	free(b);
+	score_prompt_close(gpu);
+	score_prompt_close(cpu);
+}
+END_TEST
+
+int main(void)
+{
+	const char *given = getenv("EXITPOLL_TEST_CUDA_LIBRARY");
+	setenv("EXITPOLL_CUDA_LIBRARY", given ? given : TEST_CUDA_LIBRARY, 1);
+	Suite *suite = suite_create("cuda_smollm2");
+	TCase *cases = tcase_create("cuda_smollm2");
+	tcase_set_timeout(cases, 300);
+	tcase_add_test(cases, smollm2_against_fp32);
+	suite_add_tcase(suite, cases);
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
