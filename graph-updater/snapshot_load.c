@@ -22,12 +22,14 @@ struct loading {
 	uint32_t *items, *users;        /* [state.items], [state.users]: place -> id */
 	size_t items_capacity, users_capacity;
 	struct arena *arena;            /* one catalog entry */
-	struct nearest_threads *threads;        /* NULL: the system gives none */
+	struct nearest_threads *threads;        /* NULL: few edges, or the system gives none */
 	char *last_id;                  /* to compare the order of ids */
 	size_t last_size;
 };
 
-enum { ENTRY_BYTES_MAX = 64 << 20, EDGES_AT_ONCE = 1024, ROOM_AT_ONCE = 1 << 16, THREADS = 2 };
+enum { ENTRY_BYTES_MAX = 64 << 20, EDGES_AT_ONCE = 1024, ROOM_AT_ONCE = 1 << 16 };
+/* A few edges are there sooner than a thread. */
+enum { THREADS = 2, THREADS_FROM_EDGES = 1 << 13 };
 
 static enum status corrupt(struct loading *loading, struct error *error, const char *reason)
 {
@@ -459,6 +461,9 @@ static enum status load_all(struct loading *loading, struct error *error)
 	if ((status = stored_state_bytes(loading, &user_bytes_each, &item_bytes_each, error)))
 		return status;
 	same = same_embeddings(&loading->options, &updater->options);
+	if (loading->state.edges >= THREADS_FROM_EDGES &&
+	    nearest_threads_create(THREADS, &loading->threads, NULL))
+		loading->threads = NULL;
 	updater->clock_ms = loading->state.clock_ms;
 	updater->graph_version = loading->state.graph_version;
 	updater->graph_events = loading->state.graph_events;
@@ -496,9 +501,6 @@ enum status snapshot_read(struct updater *updater, const char *path, struct erro
 		status = error_set(error, STATUS_NO_MEMORY, "snapshot: out of memory");
 	if (!status)
 		status = snapshot_reader_open(path, &loading.reader, error);
-	/* Slower without, but not worse. */
-	if (!status && nearest_threads_create(THREADS, &loading.threads, NULL))
-		loading.threads = NULL;
 	if (!status) {
 		status = load_all(&loading, error);
 		if (status == STATUS_CORRUPT && error && !strstr(error->text, path))
