@@ -215,6 +215,15 @@ START_TEST(a_hub_in_progress)
 			.kind = KIND_CLICK, .event_time_ms = 1000 + n};
 		must(updater_apply(updater, &event, &error), &error, 0);
 	}
+	/* All is settled; then a few users change, and with them the hub, whose push reaches the others. */
+	must(gcn_flush(updater->gcn, &error), &error, 0);
+	for (unsigned n = 0; n < 40; n++) {
+		struct event event = {.type = RECORD_INTERACTION};
+		event.interaction = (struct interaction_event){
+			.user_id = {user, (size_t)snprintf(user, sizeof user, "u%u", n)},
+			.item_id = text_of(names.item[51]), .kind = KIND_CLICK, .event_time_ms = 90000 + n};
+		must(updater_apply(updater, &event, &error), &error, 0);
+	}
 	for (bool finished = false; !finished;) {
 		bool users_wait;
 		must(gcn_flush_some(updater->gcn, SOME, &finished, &error), &error, 0);
