@@ -297,7 +297,8 @@ size_t ids_memory(const struct ids *ids)
 {
 	return sizeof *ids + ids->bytes + chunks_bytes(&ids->records) +
 	       ((size_t)ids->table.mask + 1) * sizeof(struct id_slot) +
-	       (ids->old.slots ? (size_t)ids->old.mask + 1 : 0) * sizeof(struct id_slot) + ids->free_capacity * sizeof *ids->free_ids;
+	       (ids->old.slots ? (size_t)ids->old.mask + 1 : 0) * sizeof(struct id_slot) +
+	       ids->free_capacity * sizeof *ids->free_ids;
 }
 
 static int compare_records(const void *left, const void *right, void *context)

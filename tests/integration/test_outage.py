@@ -75,7 +75,7 @@ def test_two_stages_outlive_it():
             answers = comparable(predictions_on(broker, count, quiet_s=quiet_s), graph_version=False)
             check(set(answers) == {f"live{i}" for i in range(count)}, f"{len(answers)} of {count} answered {when}")
             again = {}
-            for answer in predictions_on(broker, count, topic="again", quiet_s=3):
+            for answer in predictions_on(broker, count, topic="again", quiet_s=quiet_s):
                 one = comparable([answer], graph_version=False)
                 for key, value in one.items():
                     check(again.setdefault(key, value) == value, f"{key} was answered in two ways")

@@ -210,7 +210,8 @@ static void measure_snapshots(struct updater *updater, const char *folder)
 		writes[round] = ms_since(start_ns);
 		beside = events / writes[round];
 		printf("  snapshot %d: stood still %.1f ms (%.1f ms of processor time), written in %.0f ms; "
-		       "%.0f events/ms before, %.0f beside\n", round + 1, pauses[round], start_cpu_ms, writes[round], before, beside);
+		       "%.0f events/ms before, %.0f beside\n", round + 1, pauses[round], start_cpu_ms, writes[round],
+		       before, beside);
 	}
 	qsort(pauses, ROUNDS, sizeof *pauses, ascending);
 	qsort(writes, ROUNDS, sizeof *writes, ascending);
