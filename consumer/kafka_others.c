@@ -10,8 +10,9 @@
 #include "consumer/kafka_state.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
-enum { ASK_MS = 5000, ASK_EVERY_MS = 500, PATIENCE_MS = 15000 };
+enum { ASK_MS = 5000, ASK_EVERY_MS = 500, PATIENCE_MS = 30000 };
 
 /* The partitions of the group's topic that are not ours. */
 static enum status list_others(struct source_kafka *source, rd_kafka_topic_partition_list_t *list,
@@ -71,5 +72,8 @@ enum status kafka_others_done(struct source_kafka *source, bool *done, struct er
 		source->others_sum = sum;
 	}
 	*done = (now_ns - source->others_since_ns) / 1000000 > PATIENCE_MS;
+	if (*done)
+		log_warning("kafka.others", "group=%s partitions of other members have not reached their end, and nothing "
+			    "has happened there for %d s; run again to be sure", source->group_id, PATIENCE_MS / 1000);
 	return STATUS_OK;
 }

@@ -69,6 +69,10 @@ def finish_and_compare(broker, folder, expected, *stages):
         done = run(*stage, "--until", "end", code=None, timeout=300)
         check(done.returncode == 0, f"{stage}: {done.returncode}\n{done.stderr[-2000:]}")
     answers = comparable(predictions_on(broker, len(expected)))
+    if len(stages) > 1 and len(answers) < len(expected):
+        requests = len(consume(broker, "scoring-requests", len(expected)))
+        raise Failed(f"{len(answers)} answers to {requests} requests of {len(expected)} impressions; the last stage "
+                     f"said:\n{done.stderr[-3000:]}")
     check_equal(expected, answers, "after kills")
     check(not consume(broker, "dead-letters", quiet_s=1.5), "there are dead letters")
 
