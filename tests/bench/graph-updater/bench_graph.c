@@ -327,7 +327,8 @@ static void run_large(const struct pair *pairs, size_t count, uint32_t copies, s
 	full_ms = time_full(&world, 2);
 	event_us = time_batches(&world, events, timed, (int64_t)(count * copies));
 	time_single_events(&world, events + timed, 4000, (int64_t)(count * copies + timed));
-	printf("full / event (both by the clock on the wall): %.0fx at tau 0.03; an event costs %.2f times that of the small graph\n",
+	printf("full / event (both by the clock on the wall): %.0fx at tau 0.03; an event costs %.2f times that of the "
+	       "small graph\n",
 	       1e3 * full_ms / event_us, event_us / small_us);
 	print_memory(&world);
 	destroy(&world);
@@ -363,7 +364,8 @@ int main(int argc, char **argv)
 	one_ms = time_full(&worlds[0], 1);
 	full_ms = time_full(&worlds[0], 2);
 	full_ms = one_ms < full_ms ? one_ms : full_ms;
-	printf("full / event (both by the clock on the wall): %.0fx at tau 0, %.0fx at tau 0.03; top-%d overlap at tau 0.03: %.3f\n",
+	printf("full / event (both by the clock on the wall): %.0fx at tau 0, %.0fx at tau 0.03; top-%d overlap at tau "
+	       "0.03: %.3f\n",
 	       1e3 * full_ms / event_us[0], 1e3 * full_ms / event_us[1], (int)TOP,
 	       overlap(&worlds[0], &worlds[1]));
 	time_nearest(&worlds[0]);
