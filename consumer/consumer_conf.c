@@ -5,7 +5,11 @@
  * Called by source_kafka.c. The log callback runs on any of the client's threads. */
 #include "consumer/consumer_conf.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+
+#include <stdatomic.h>
+#include <string.h>
 
 static enum kafka_setting_result set_property(void *context, const char *name, const char *value)
 {
@@ -25,6 +29,9 @@ static void log_line(const rd_kafka_t *client, int level, const char *facility, 
 {
 	const struct consumer_conf *conf = rd_kafka_opaque(client);
 
+	/* Told by the client's own thread: a caller that waits for a producer does not serve callbacks. */
+	if (conf && conf->session_lost_ns && strcmp(facility, "SESSTMOUT") == 0)
+		atomic_store(conf->session_lost_ns, clock_steady_ns());
 	kafka_settings_log(conf ? conf->settings : NULL, conf ? conf->settings_count : 0, "consumer", level, facility,
 			   message);
 }

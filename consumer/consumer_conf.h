@@ -14,6 +14,7 @@ struct consumer_conf {
 	size_t settings_count;
 	const char *group_id;
 	const char *instance_id;                /* group.instance.id; NULL: dynamic member */
+	_Atomic int64_t *session_lost_ns;       /* when the group was last silent for a whole session; NULL: nobody asks */
 	bool uncommitted;                       /* true: sees high watermarks, for questions only */
 	void (*rebalanced)(rd_kafka_t *client, rd_kafka_resp_err_t code,
 			   rd_kafka_topic_partition_list_t *partitions, void *opaque);

@@ -158,6 +158,7 @@ static void set_confs(struct source_kafka *source, const struct source_kafka_opt
 	source->group_conf = source->graph_conf = source->watch_conf = common;
 	source->group_conf.group_id = source->group_id;
 	source->group_conf.instance_id = source->instance_id;
+	source->group_conf.session_lost_ns = &source->session_lost_ns;
 	source->group_conf.rebalanced = kafka_group_rebalanced;
 	source->group_conf.failed = source->graph_conf.failed = kafka_client_failed;
 	source->graph_conf.group_id = source->watch_conf.group_id = source->graph_group_id;

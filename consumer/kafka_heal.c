@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <stdatomic.h>
+
 enum {
 	OUTAGE_REMEMBERED_MS = 60000,
 	HEALS_MAX = 2,                  /* per outage */
@@ -27,6 +29,12 @@ void kafka_outage(struct source_kafka *source)
 
 bool kafka_may_heal(struct source_kafka *source)
 {
+	int64_t lost_ns = atomic_load(&source->session_lost_ns);
+
+	if (lost_ns - source->outage_ns > OUTAGE_REMEMBERED_MS * INT64_C(1000000))
+		source->heals = 0;
+	if (lost_ns > source->outage_ns)
+		source->outage_ns = lost_ns;
 	if (source->forgotten)
 		return true;
 	if (source->closing || source->outage_ns == 0 || source->heals >= HEALS_MAX ||

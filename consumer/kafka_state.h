@@ -73,6 +73,8 @@ struct source_kafka {
 
 	/* healing, see kafka_heal.c */
 	int64_t outage_ns;              /* when brokers were last known to be unreachable; 0: never */
+	_Atomic int64_t session_lost_ns;        /* when the group was silent for a whole session; the client's thread
+						   writes it */
 	unsigned heals;                 /* since the last outage began */
 	bool forgotten;                 /* fenced by our own older membership: the clients must be made anew */
 	bool restart;                   /* they were: what is read begins anew with `start` */
