@@ -132,9 +132,9 @@ enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *stat
 			  struct error *error);
 enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending,
 			  struct error *error);
-enum status gcn_load_finish(struct gcn *gcn, struct nearest_threads *threads, struct error *error);
+enum status gcn_load_finish(struct gcn *gcn, struct pool *threads, struct error *error);
 /* Instead of hidden states: everything is computed anew (other options than when it was saved). Makes the
  * nodes as well, if they are not there yet. */
-enum status gcn_load_anew(struct gcn *gcn, struct nearest_threads *threads, struct error *error);
+enum status gcn_load_anew(struct gcn *gcn, struct pool *threads, struct error *error);
 
 #endif

@@ -3,7 +3,8 @@
  * Only hidden states are saved; sums follow from them exactly. Called by snapshot_save.c and
  * snapshot_load.c. */
 #include "graph-updater/gcn_internal.h"
-#include "graph-updater/nearest_threads.h"
+
+#include "base/pool.h"
 
 /* ---- save ---- */
 
@@ -217,7 +218,7 @@ struct rebuilding {
 	uint32_t layer;
 	bool anew;
 	unsigned workers;
-	bool no_memory[NEAREST_THREADS_MAX];    /* a worker each */
+	bool no_memory[POOL_THREADS_MAX];       /* a worker each */
 };
 
 static bool rebuild_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node, bool anew)
@@ -245,11 +246,12 @@ static bool rebuild_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node, 
 
 /* Nodes are shared out by chunks: whoever writes a row has its neighbourhood to itself, also among the
  * codes for the scan. Rows of the layer below are only read. */
-static void rebuild_some(void *context, unsigned worker)
+static void rebuild_some(void *context, uint32_t worker, uint32_t thread)
 {
 	struct rebuilding *rebuilding = context;
 	struct gcn_side *side = &rebuilding->gcn->sides[rebuilding->side];
 
+	(void)thread;
 	for (uint32_t node = 0; node < chunks_rows(&side->meta) && !rebuilding->no_memory[worker]; node++) {
 		if ((node >> CHUNK_SHIFT) % rebuilding->workers != worker)
 			node |= CHUNK_ROWS - 1;
@@ -260,9 +262,9 @@ static void rebuild_some(void *context, unsigned worker)
 	}
 }
 
-static enum status rebuild(struct gcn *gcn, bool anew, struct nearest_threads *threads, struct error *error)
+static enum status rebuild(struct gcn *gcn, bool anew, struct pool *threads, struct error *error)
 {
-	struct rebuilding rebuilding = {.gcn = gcn, .anew = anew, .workers = nearest_threads_count(threads)};
+	struct rebuilding rebuilding = {.gcn = gcn, .anew = anew, .workers = pool_threads(threads)};
 
 	for (uint32_t k = 1; k <= gcn->last_layer; k++)
 		for (int s = 0; s < GCN_SIDES; s++) {
@@ -270,10 +272,7 @@ static enum status rebuild(struct gcn *gcn, bool anew, struct nearest_threads *t
 				continue;
 			rebuilding.side = s;
 			rebuilding.layer = k;
-			if (threads)
-				nearest_threads_run(threads, rebuild_some, &rebuilding);
-			else
-				rebuild_some(&rebuilding, 0);
+			pool_run(threads, rebuilding.workers, rebuild_some, &rebuilding);
 			for (unsigned worker = 0; worker < rebuilding.workers; worker++)
 				if (rebuilding.no_memory[worker])
 					return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
@@ -281,12 +280,12 @@ static enum status rebuild(struct gcn *gcn, bool anew, struct nearest_threads *t
 	return STATUS_OK;
 }
 
-enum status gcn_load_finish(struct gcn *gcn, struct nearest_threads *threads, struct error *error)
+enum status gcn_load_finish(struct gcn *gcn, struct pool *threads, struct error *error)
 {
 	return rebuild(gcn, false, threads, error);
 }
 
-enum status gcn_load_anew(struct gcn *gcn, struct nearest_threads *threads, struct error *error)
+enum status gcn_load_anew(struct gcn *gcn, struct pool *threads, struct error *error)
 {
 	enum status status = gcn->loading ? gcn_load_nodes(gcn, error) : STATUS_OK;
 

@@ -6,11 +6,12 @@
  * each node is written by one of them. */
 #include "graph-updater/gcn_reference.h"
 
+#include "base/pool.h"
+
 #include <math.h>
-#include <pthread.h>
 #include <xxhash.h>
 
-enum { THREADS_MAX = 64 };
+enum { THREADS_MAX = 64, BLOCK = 256 };
 
 struct layer {
 	int16_t *rows;          /* [end][dimensions]; NULL: the side has no such layer */
@@ -77,65 +78,52 @@ static void mean_of_many(const struct graph_neighbours *list, const int16_t *bel
 		row[i] = (int16_t)rint((double)sums[i] / (double)degree);
 }
 
-struct share {
+struct whole_layer {
 	struct gcn_reference *reference;
 	int side;
-	uint32_t layer, first, stride;
+	uint32_t layer;
 };
 
-/* One layer of one side, every stride-th block of nodes. */
-static void *propagate(void *context)
+/* One block of nodes of a layer. */
+static void propagate(void *context, uint32_t block, uint32_t thread)
 {
-	const struct share *share = context;
-	struct gcn_reference *reference = share->reference;
-	const struct ids *ids = share->side == 0 ? reference->options.users.table
+	const struct whole_layer *whole = context;
+	struct gcn_reference *reference = whole->reference;
+	const struct ids *ids = whole->side == 0 ? reference->options.users.table
 		: reference->options.items.table;
-	uint32_t dimensions = reference->options.dimensions, end = reference->ends[share->side];
-	int16_t *rows = reference->layers[share->side][share->layer].rows;
-	const int16_t *below = share->layer ? reference->layers[!share->side][share->layer - 1].rows : NULL;
-	enum { BLOCK = 256 };
+	uint32_t dimensions = reference->options.dimensions, end = reference->ends[whole->side];
+	int16_t *rows = reference->layers[whole->side][whole->layer].rows;
+	const int16_t *below = whole->layer ? reference->layers[!whole->side][whole->layer - 1].rows : NULL;
 
-	for (uint32_t block = share->first * BLOCK; block < end; block += share->stride * BLOCK)
-		for (uint32_t node = block; node < block + BLOCK && node < end; node++) {
-			struct graph_neighbours list = neighbours_of(reference, share->side, node);
-			int16_t *row = rows + (size_t)node * dimensions;
-			bool has_edge = false;
-			for (uint32_t e = 0; e < list.count && !has_edge; e++)
-				has_edge = graph_neighbour_in_gcn(&list, e);
-			if (!has_edge)
-				continue;
-			if (share->layer == 0)
-				seed_node(reference, ids, node, row);
-			else if (list.count < 1 << 17)
-				mean_of_few(&list, below, dimensions, row);
-			else
-				mean_of_many(&list, below, dimensions, row);
-		}
-	return NULL;
+	(void)thread;
+	for (uint32_t node = block * BLOCK; node < (block + 1) * BLOCK && node < end; node++) {
+		struct graph_neighbours list = neighbours_of(reference, whole->side, node);
+		int16_t *row = rows + (size_t)node * dimensions;
+		bool has_edge = false;
+		for (uint32_t e = 0; e < list.count && !has_edge; e++)
+			has_edge = graph_neighbour_in_gcn(&list, e);
+		if (!has_edge)
+			continue;
+		if (whole->layer == 0)
+			seed_node(reference, ids, node, row);
+		else if (list.count < 1 << 17)
+			mean_of_few(&list, below, dimensions, row);
+		else
+			mean_of_many(&list, below, dimensions, row);
+	}
 }
 
-static enum status run_layer(struct gcn_reference *reference, int side, uint32_t layer, uint32_t threads,
+static enum status run_layer(struct gcn_reference *reference, int side, uint32_t layer, struct pool *pool,
 			     struct error *error)
 {
-	struct share shares[THREADS_MAX];
-	pthread_t workers[THREADS_MAX];
-	uint32_t started = 1;
+	struct whole_layer whole = {reference, side, layer};
+	uint32_t end = reference->ends[side];
 	size_t values;
 
-	if (!mem_multiply(reference->ends[side], reference->options.dimensions, &values) ||
+	if (!mem_multiply(end, reference->options.dimensions, &values) ||
 	    !(reference->layers[side][layer].rows = mem_alloc_zero(values, sizeof(int16_t))))
 		return error_set(error, STATUS_NO_MEMORY, "full propagation: out of memory");
-	for (uint32_t t = 0; t < threads; t++)
-		shares[t] = (struct share){reference, side, layer, t, threads};
-	for (; started < threads; started++)
-		if (pthread_create(&workers[started], NULL, propagate, &shares[started]))
-			break;
-	propagate(&shares[0]);
-	/* Shares that found no thread are done here. */
-	for (uint32_t t = started; t < threads; t++)
-		propagate(&shares[t]);
-	for (uint32_t t = 1; t < started; t++)
-		pthread_join(workers[t], NULL);
+	pool_run(pool, end / BLOCK + (end % BLOCK != 0), propagate, &whole);
 	return STATUS_OK;
 }
 
@@ -145,18 +133,21 @@ enum status gcn_reference_create(const struct gcn_options *options, uint32_t thr
 	struct gcn_reference *reference = mem_alloc_zero(1, sizeof *reference);
 	enum status status = STATUS_OK;
 	uint32_t last = options->both_sides || options->layers % 2 ? options->layers : options->layers - 1;
+	struct pool *pool = NULL;
 
 	if (!reference)
 		return error_set(error, STATUS_NO_MEMORY, "full propagation: out of memory");
-	if (!threads || threads > THREADS_MAX)
-		threads = 1;
+	/* Where the system gives no threads, the caller does it all. */
+	if (threads > 1 && threads <= THREADS_MAX && pool_create(threads, &pool, NULL) != STATUS_OK)
+		pool = NULL;
 	reference->options = *options;
 	reference->ends[0] = ids_end(options->users.table);
 	reference->ends[1] = ids_end(options->items.table);
 	for (uint32_t layer = 0; layer <= last && !status; layer++)
 		for (int side = 0; side < 2 && !status; side++)
 			if (options->both_sides || (int)(layer % 2) == !side)
-				status = run_layer(reference, side, layer, threads, error);
+				status = run_layer(reference, side, layer, pool, error);
+	pool_destroy(pool);
 	if (status) {
 		gcn_reference_destroy(reference);
 		return status;

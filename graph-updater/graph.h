@@ -112,7 +112,7 @@ struct graph_counts {
 };
 
 struct graph;
-struct nearest_threads;
+struct pool;
 enum status graph_create(const struct graph_options *options, struct graph **out, struct error *error);
 void graph_destroy(struct graph *graph);        /* NULL ok; calls no listener */
 enum status graph_listen(struct graph *graph, struct graph_listener listener, struct error *error);
@@ -196,7 +196,7 @@ size_t graph_lists_bytes(const struct graph *graph);
  * and tells the listeners of every edge. STATUS_CORRUPT: not in order, repeated. */
 enum status graph_load_edges(struct graph *graph, struct user_id user, const struct edge *edges, uint32_t count,
 			     uint32_t total, struct error *error);
-enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct nearest_threads *threads,
+enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct pool *threads,
 			      struct error *error);
 
 #endif

@@ -1,6 +1,7 @@
 /* graph_load.c - the whole graph at once: putting one together from a snapshot, and proving one sound. */
 #include "graph-updater/graph_internal.h"
-#include "graph-updater/nearest_threads.h"
+
+#include "base/pool.h"
 
 #include <stdlib.h>
 
@@ -118,7 +119,7 @@ struct loading_items {
 	size_t count, capacity;
 	unsigned workers;
 	enum status verdict;            /* for a pair that occurs twice */
-	bool no_memory[NEAREST_THREADS_MAX], repeated[NEAREST_THREADS_MAX];     /* a worker each */
+	bool no_memory[POOL_THREADS_MAX], repeated[POOL_THREADS_MAX];   /* a worker each */
 };
 
 static bool plan_ranges(struct loading_items *loading)
@@ -145,11 +146,12 @@ static bool plan_ranges(struct loading_items *loading)
 }
 
 /* Every range belongs to one worker, and so do its items. */
-static void load_ranges(void *context, unsigned worker)
+static void load_ranges(void *context, uint32_t worker, uint32_t thread)
 {
 	struct loading_items *loading = context;
 	struct graph *graph = loading->graph;
 
+	(void)thread;
 	for (size_t r = worker; r < loading->count && !loading->no_memory[worker]; r += loading->workers) {
 		struct range range = loading->ranges[r];
 		struct arrival *arrivals = mem_alloc_array(range.edges, sizeof *arrivals);
@@ -169,12 +171,13 @@ static void load_ranges(void *context, unsigned worker)
 }
 
 /* A pair that occurs twice. Marks users by the item that saw them last; items are shared out in runs. */
-static void find_repeated_some(void *context, unsigned worker)
+static void find_repeated_some(void *context, uint32_t worker, uint32_t thread)
 {
 	struct loading_items *loading = context;
 	const struct graph *graph = loading->graph;
 	uint32_t *seen = mem_alloc_zero(chunks_rows(&graph->user_nodes), sizeof *seen);
 
+	(void)thread;
 	loading->no_memory[worker] = !seen;
 	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes) && seen; i++) {
 		struct graph_raters raters;
@@ -189,14 +192,11 @@ static void find_repeated_some(void *context, unsigned worker)
 	mem_free(seen);
 }
 
-static enum status work_on_items(struct loading_items *loading, struct nearest_threads *threads,
-				 void (*work)(void *context, unsigned worker), struct error *error)
+static enum status work_on_items(struct loading_items *loading, struct pool *threads,
+				 void (*work)(void *context, uint32_t worker, uint32_t thread), struct error *error)
 {
-	loading->workers = nearest_threads_count(threads);
-	if (threads)
-		nearest_threads_run(threads, work, loading);
-	else
-		work(loading, 0);
+	loading->workers = pool_threads(threads);
+	pool_run(threads, loading->workers, work, loading);
 	for (unsigned worker = 0; worker < loading->workers; worker++) {
 		if (loading->no_memory[worker])
 			return error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
@@ -207,7 +207,7 @@ static enum status work_on_items(struct loading_items *loading, struct nearest_t
 }
 
 /* The items' lists from those of the users, some items at a time so that the detour stays small. */
-static enum status load_item_sides(struct graph *graph, struct nearest_threads *threads, struct error *error)
+static enum status load_item_sides(struct graph *graph, struct pool *threads, struct error *error)
 {
 	struct loading_items loading = {.graph = graph, .verdict = STATUS_CORRUPT};
 	enum status status = plan_ranges(&loading) ? STATUS_OK : error_set(error, STATUS_NO_MEMORY,
@@ -226,7 +226,7 @@ static enum status find_repeated(const struct graph *graph, enum status verdict,
 	return work_on_items(&loading, NULL, find_repeated_some, error);
 }
 
-enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct nearest_threads *threads,
+enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct pool *threads,
 			      struct error *error)
 {
 	enum status status = load_item_sides(graph, threads, error);

@@ -191,7 +191,7 @@ struct shared_scan {
 	uint32_t counts[NEAREST_THREADS_MAX][NEAREST_BATCH_MAX];
 };
 
-static void work(void *context, unsigned worker)
+static void work(void *context, uint32_t worker, uint32_t thread)
 {
 	struct shared_scan *shared = context;
 	struct search *search = shared->search;
@@ -200,6 +200,7 @@ static void work(void *context, unsigned worker)
 	uint32_t end = (uint32_t)((uint64_t)blocks * (worker + 1) / search->workers);
 	struct best own[NEAREST_BATCH_MAX], *bests = worker ? helper_bests(search, worker, own) : search->best;
 
+	(void)thread;
 	scan_range(search, bests, first * NEAREST_BLOCK_ROWS, end * NEAREST_BLOCK_ROWS);
 	for (uint32_t q = 0; q < search->count; q++)
 		shared->counts[worker][q] = bests[q].count;
@@ -207,13 +208,14 @@ static void work(void *context, unsigned worker)
 
 static void scan(struct search *search)
 {
-	struct shared_scan shared = {.search = search};
+	struct shared_scan shared;      /* kilobytes: not cleared for every scan */
 
 	if (search->workers == 1) {
 		scan_range(search, search->best, 0, search->rows_end);
 		return;
 	}
-	nearest_threads_run(search->how.threads, work, &shared);
+	shared.search = search;
+	pool_run(search->how.threads, search->workers, work, &shared);
 	for (unsigned worker = 1; worker < search->workers; worker++) {
 		struct best bests[NEAREST_BATCH_MAX];
 		helper_bests(search, worker, bests);
@@ -247,7 +249,7 @@ static void run_batch(struct search *search)
 {
 	bool shared = search->how.scratch && (uint64_t)search->rows_end * search->count >= SHARED_WORK_MIN;
 
-	search->workers = shared ? nearest_threads_count(search->how.threads) : 1;
+	search->workers = shared ? pool_threads(search->how.threads) : 1;
 	search->most = 0;
 	for (uint32_t q = 0; q < search->count; q++) {
 		struct nearest_query *query = search->asked[q].query;

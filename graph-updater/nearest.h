@@ -12,9 +12,9 @@
 
 #include "graph-updater/gcn.h"
 #include "graph-updater/nearest_rows.h"
-#include "graph-updater/nearest_threads.h"
+#include "base/pool.h"
 
-enum { NEAREST_MAX = 256, NEAREST_BATCH_MAX = 64 };
+enum { NEAREST_MAX = 256, NEAREST_BATCH_MAX = 64, NEAREST_THREADS_MAX = 64 };
 
 struct neighbour {
 	struct user_id user;
@@ -36,8 +36,8 @@ void nearest_search(const struct gcn *gcn, struct user_ids users, struct nearest
 
 struct nearest_how {
 	enum nearest_path path;         /* tests; one that this CPU has (nearest_kernels_get()) */
-	struct nearest_threads *threads;        /* NULL: the caller's alone */
-	/* [nearest_threads_count() - 1][NEAREST_BATCH_MAX][most of any query], for the threads */
+	struct pool *threads;           /* NULL: the caller's alone; at most NEAREST_THREADS_MAX */
+	/* [pool_threads() - 1][NEAREST_BATCH_MAX][most of any query], for the threads */
 	struct neighbour *scratch;
 	/* The writer goes on meanwhile. Every row is then taken as it was, in one piece, at some moment during
 	 * the search; where one has changed since it was taken, it counts as it was. Only `users` must rest:

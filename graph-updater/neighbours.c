@@ -34,11 +34,14 @@ static enum status create_threads(struct neighbours *neighbours, unsigned thread
 {
 	if (threads < 2 || !neighbours->most)
 		return STATUS_OK;
+	if (threads > NEAREST_THREADS_MAX)
+		return error_set(error, STATUS_CONFIG, "%u threads for similar users: at most %d can be", threads,
+				 (int)NEAREST_THREADS_MAX);
 	neighbours->how.scratch = mem_alloc_array((size_t)(threads - 1) * NEAREST_BATCH_MAX * neighbours->most,
 						  sizeof *neighbours->how.scratch);
 	if (!neighbours->how.scratch)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the threads of similar users");
-	return nearest_threads_create(threads, &neighbours->how.threads, error);
+	return pool_create(threads, &neighbours->how.threads, error);
 }
 
 enum status neighbours_create(const struct gcn *gcn, struct user_ids users, uint32_t most, unsigned threads,
@@ -81,7 +84,7 @@ void neighbours_destroy(struct neighbours *neighbours)
 	mem_free(neighbours->kept);
 	mem_free(neighbours->lists);
 	mem_free(neighbours->scratch);
-	nearest_threads_destroy(neighbours->how.threads);
+	pool_destroy(neighbours->how.threads);
 	mem_free(neighbours->how.scratch);
 	mem_free(neighbours);
 }
@@ -224,7 +227,7 @@ struct neighbours_stats neighbours_get_stats(const struct neighbours *neighbours
 	stats.memory_bytes = sizeof *neighbours + SLOTS * sizeof *neighbours->slots +
 			     NEIGHBOURS_KEPT_MAX * sizeof *neighbours->kept +
 			     ((size_t)NEIGHBOURS_KEPT_MAX +
-			      SCAN_USERS * nearest_threads_count(neighbours->how.threads)) *
+			      SCAN_USERS * pool_threads(neighbours->how.threads)) *
 				     neighbours->most * sizeof *neighbours->lists;
 	return stats;
 }

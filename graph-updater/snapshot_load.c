@@ -7,7 +7,7 @@
 #include "graph-updater/snapshot_layout.h"
 
 #include "base/log.h"
-#include "graph-updater/nearest_threads.h"
+#include "base/pool.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -22,7 +22,7 @@ struct loading {
 	uint32_t *items, *users;        /* [state.items], [state.users]: place -> id */
 	size_t items_capacity, users_capacity;
 	struct arena *arena;            /* one catalog entry */
-	struct nearest_threads *threads;        /* NULL: few edges, or the system gives none */
+	struct pool *threads;           /* NULL: few edges, or the system gives none */
 	char *last_id;                  /* to compare the order of ids */
 	size_t last_size;
 };
@@ -462,7 +462,7 @@ static enum status load_all(struct loading *loading, struct error *error)
 		return status;
 	same = same_embeddings(&loading->options, &updater->options);
 	if (loading->state.edges >= THREADS_FROM_EDGES &&
-	    nearest_threads_create(THREADS, &loading->threads, NULL))
+	    pool_create(THREADS, &loading->threads, NULL))
 		loading->threads = NULL;
 	updater->clock_ms = loading->state.clock_ms;
 	updater->graph_version = loading->state.graph_version;
@@ -506,7 +506,7 @@ enum status snapshot_read(struct updater *updater, const char *path, struct erro
 		if (status == STATUS_CORRUPT && error && !strstr(error->text, path))
 			error_prefix(error, "snapshot %s", path);
 	}
-	nearest_threads_destroy(loading.threads);
+	pool_destroy(loading.threads);
 	snapshot_reader_close(loading.reader);
 	arena_destroy(loading.arena);
 	mem_free(loading.last_id);

@@ -8,9 +8,9 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "scorer/cpu_attention.h"
 #include "scorer/cpu_weights.h"
-#include "scorer/pool.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -343,7 +343,7 @@ static enum status cpu_create(const struct model_view *model, const struct backe
 	b->query = c->heads * c->head_size;
 	b->kv = c->kv_heads * c->head_size;
 	enum status status;
-	if ((status = pool_create(options->threads, NULL, &b->pool, error)))
+	if ((status = pool_create(options->threads, &b->pool, error)))
 		goto cleanup;
 	if (!create_buffers(b)) {
 		status = error_set(error, STATUS_NO_MEMORY, "no memory for the buffers of %u tokens",

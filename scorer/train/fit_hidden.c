@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "scorer/backend.h"
-#include "scorer/pool.h"
 #include "scorer/prompt.h"
 
 #include <math.h>
@@ -273,7 +273,7 @@ static enum status train_all(struct fit *fit, struct error *error)
 	struct job jobs[EXIT_LAYERS_MAX] = {{0}};
 	uint32_t exits = fit->options->exits;
 	struct pool *pool = NULL;
-	enum status status = pool_create(fit->options->threads, NULL, &pool, error);
+	enum status status = pool_create(fit->options->threads, &pool, error);
 	if (status)
 		return status;
 	for (uint32_t e = 0; e < exits; e++)

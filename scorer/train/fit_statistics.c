@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "scorer/pool.h"
+#include "base/pool.h"
 #include "scorer/train/vector.h"
 
 #include <math.h>
@@ -258,7 +258,7 @@ enum status fit_statistics(struct fit *fit, struct error *error)
 	jobs->fit = fit;
 	enum status status = standardised_create(data, fit->part[PART_TRAIN], &fit->standardised, error);
 	if (!status)
-		status = pool_create(fit->options->threads, NULL, &pool, error);
+		status = pool_create(fit->options->threads, &pool, error);
 	if (!status) {
 		list_jobs(jobs);
 		fit_say(fit, "training on statistics", 0, 0);

@@ -261,7 +261,7 @@ static void measure(const char *what, bool clusters)
 	many = time_queries(alone, BATCH, 12);
 	printf("  one thread: one query %.3f ms, %d at once %.3f ms each\n", one, BATCH, many);
 	printf("  %u threads: one query %.3f ms, %d at once %.3f ms each\n",
-	       nearest_threads_count(shared.threads), time_queries(shared, 1, 200), BATCH,
+	       pool_threads(shared.threads), time_queries(shared, 1, 200), BATCH,
 	       time_queries(shared, BATCH, 12));
 	time_beside();
 }
@@ -299,7 +299,7 @@ static int answer_file(const char *path, uint32_t asking)
 	many_shared = time_queries(shared, BATCH, 12);
 	printf("{\"kernel\": \"%s\", \"one_ms\": %.4f, \"batch_ms\": %.4f, \"threads\": %u, "
 	       "\"one_threads_ms\": %.4f, \"batch_threads_ms\": %.4f, \"bytes\": %zu}\n",
-	       nearest_rows_kernels(rows)->name, one, many, nearest_threads_count(shared.threads), one_shared,
+	       nearest_rows_kernels(rows)->name, one, many, pool_threads(shared.threads), one_shared,
 	       many_shared, nearest_rows_bytes(rows) + chunks_bytes(&exact));
 	free(top);
 	free(asked);
@@ -315,7 +315,7 @@ int main(int argc, char **argv)
 	users_count = (uint32_t)strtoul(file ? argv[3] : argc > 1 ? argv[1] : "1000000", NULL, 10);
 	MUST(users_count >= 1000);
 	create();
-	MUST(nearest_threads_create(threads, &shared.threads, &error) == STATUS_OK);
+	MUST(pool_create(threads, &shared.threads, &error) == STATUS_OK);
 	shared.scratch = malloc((size_t)threads * NEAREST_BATCH_MAX * TOP * sizeof *shared.scratch);
 	MUST(shared.scratch);
 	if (file) {
@@ -326,7 +326,7 @@ int main(int argc, char **argv)
 		time_updates();
 	}
 	free(shared.scratch);
-	nearest_threads_destroy(shared.threads);
+	pool_destroy(shared.threads);
 	ids_destroy(users.table);
 	nearest_rows_destroy(rows);
 	chunks_destroy(&exact);

@@ -1,6 +1,7 @@
 /* test_nearest_thread.c - readers beside the writer: no torn row, no lost winner, no data race (run under the
  * thread sanitizer, too), and threads that share a scan change no result. */
 #include "base/clock.h"
+#include "graph-updater/neighbours.h"
 #include "graph-updater/nearest.h"
 #include "tests/property/graph-updater/graph_world.h"
 
@@ -223,7 +224,7 @@ START_TEST(threads_change_nothing)
 	static struct neighbour found[2][QUERIES][TOP];
 	struct nearest_query queries[QUERIES];
 	struct error error = {0};
-	struct nearest_threads *none = NULL;
+	struct pool *none = NULL;
 
 	create_rows(MANY);
 	/* Equal rows: ids decide. */
@@ -232,8 +233,8 @@ START_TEST(threads_change_nothing)
 				 norm_of(nearest_rows_exact(shared.rows, 17 * 40)));
 	for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
 		struct nearest_how how = {0};
-		must(nearest_threads_create(counts[c], &how.threads, &error), &error, c);
-		ck_assert_uint_eq(nearest_threads_count(how.threads), counts[c]);
+		must(pool_create(counts[c], &how.threads, &error), &error, c);
+		ck_assert_uint_eq(pool_threads(how.threads), counts[c]);
 		how.scratch = mem_alloc_array((size_t)counts[c] * NEAREST_BATCH_MAX * TOP, sizeof *how.scratch);
 		ck_assert_ptr_nonnull(how.scratch);
 		for (int round = 0; round < 3; round++) {
@@ -253,12 +254,12 @@ START_TEST(threads_change_nothing)
 						      "%u threads: query %u, place %u", counts[c], q, n);
 		}
 		mem_free(how.scratch);
-		nearest_threads_destroy(how.threads);
+		pool_destroy(how.threads);
 	}
-	ck_assert_int_eq(nearest_threads_create(0, &none, &error), STATUS_CONFIG);
-	ck_assert_int_eq(nearest_threads_create(NEAREST_THREADS_MAX + 1, &none, &error), STATUS_CONFIG);
+	ck_assert_int_eq(pool_create(0, &none, &error), STATUS_CONFIG);
+	ck_assert_int_eq(pool_create(POOL_THREADS_MAX + 1, &none, &error), STATUS_CONFIG);
 	ck_assert_ptr_null(none);
-	nearest_threads_destroy(NULL);
+	pool_destroy(NULL);
 	destroy_rows();
 }
 END_TEST
@@ -304,6 +305,7 @@ START_TEST(searches_beside_flushes)
 		struct error error = {0};
 		int64_t now_ms = 1000;
 		pthread_t threads[READERS];
+		struct neighbours *none = NULL;
 
 		memset(&shared, 0, sizeof shared);
 		memcpy(options.gcn.layer_weights, weights[w], sizeof weights[w]);
@@ -314,6 +316,9 @@ START_TEST(searches_beside_flushes)
 				.user_id = text_of(names.user[u]), .item_id = text_of(names.item[u % 40]),
 				.kind = KIND_CLICK, .event_time_ms = 1}, w);
 		must(gcn_flush(world.gcn, &error), &error, w);
+		ck_assert_int_eq(neighbours_create(world.gcn, world.users, TOP, NEAREST_THREADS_MAX + 1, &none, &error),
+				 STATUS_CONFIG);
+		ck_assert_ptr_null(none);
 		for (uintptr_t r = 0; r < READERS; r++)
 			ck_assert_int_eq(pthread_create(&threads[r], NULL, search_world, (void *)(r + 1)), 0);
 		for (unsigned n = 0; n < 4000 || atomic_load(&shared.reads) < 20; n++) {

@@ -1,5 +1,5 @@
 /* The pool: every task once, on a thread of the pool, results visible to the caller; also under TSan. */
-#include "scorer/pool.h"
+#include "base/pool.h"
 
 #include "base/mem.h"
 
@@ -26,7 +26,7 @@ START_TEST(every_task_once)
 	struct error error = {0};
 	for (uint32_t threads = 1; threads <= 5; threads++) {
 		struct pool *pool;
-		ck_assert_int_eq(pool_create(threads, NULL, &pool, &error), STATUS_OK);
+		ck_assert_int_eq(pool_create(threads, &pool, &error), STATUS_OK);
 		ck_assert_uint_eq(pool_threads(pool), threads);
 		for (uint32_t round = 0; round < 500; round++) {
 			struct job job = {.threads = threads, .round = round};
@@ -49,14 +49,14 @@ START_TEST(ends_without_work_and_refuses_nonsense)
 	struct error error = {0};
 	struct pool *pool = NULL;
 	for (int i = 0; i < 50; i++) {
-		ck_assert_int_eq(pool_create(4, NULL, &pool, &error), STATUS_OK);
+		ck_assert_int_eq(pool_create(4, &pool, &error), STATUS_OK);
 		pool_destroy(pool);
 	}
 	pool = NULL;
-	ck_assert_int_eq(pool_create(0, NULL, &pool, &error), STATUS_CONFIG);
-	ck_assert_int_eq(pool_create(POOL_THREADS_MAX + 1, NULL, &pool, &error), STATUS_CONFIG);
+	ck_assert_int_eq(pool_create(0, &pool, &error), STATUS_CONFIG);
+	ck_assert_int_eq(pool_create(POOL_THREADS_MAX + 1, &pool, &error), STATUS_CONFIG);
 	mem_fail_after(0);
-	ck_assert_int_eq(pool_create(2, NULL, &pool, &error), STATUS_NO_MEMORY);
+	ck_assert_int_eq(pool_create(2, &pool, &error), STATUS_NO_MEMORY);
 	mem_fail_after(-1);
 	ck_assert_ptr_null(pool);
 }

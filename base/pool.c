@@ -1,6 +1,7 @@
 /* pool.c - a job is a counter from which threads draw task numbers, and a generation that wakes them.
- * Invariant: outside pool_run() all workers sleep and `busy` is 0. Caller: cpu.c. */
-#include "scorer/pool.h"
+ * Invariant: outside pool_run() all workers sleep and `busy` is 0. Called by the scorer's products and the
+ * training of heads, by the search for similar users and by the loading of snapshots. */
+#include "base/pool.h"
 
 #include "base/mem.h"
 
@@ -25,7 +26,6 @@ struct pool {
 	void *context;
 	uint32_t count;
 	atomic_uint next;
-	void (*enter)(void);
 	uint32_t threads, started;
 	struct worker workers[];                /* [threads - 1] */
 };
@@ -45,8 +45,6 @@ static void *work(void *argument)
 	struct worker *worker = argument;
 	struct pool *pool = worker->pool;
 	uint64_t seen = 0;
-	if (pool->enter)
-		pool->enter();
 	pthread_mutex_lock(&pool->lock);
 	for (;;) {
 		while (pool->generation == seen && !pool->quit)
@@ -64,11 +62,10 @@ static void *work(void *argument)
 	return NULL;
 }
 
-enum status pool_create(uint32_t threads, void (*enter)(void), struct pool **out, struct error *error)
+enum status pool_create(uint32_t threads, struct pool **out, struct error *error)
 {
 	if (threads < 1 || threads > POOL_THREADS_MAX)
-		return error_set(error, STATUS_CONFIG, "scorer.threads %u: want 1 to %d", threads,
-				 POOL_THREADS_MAX);
+		return error_set(error, STATUS_CONFIG, "%u threads: 1 to %d can be", threads, POOL_THREADS_MAX);
 	struct pool *pool = mem_alloc_zero(1, sizeof *pool + (threads - 1) * sizeof pool->workers[0]);
 	if (!pool)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for %u threads", threads);
@@ -76,7 +73,6 @@ enum status pool_create(uint32_t threads, void (*enter)(void), struct pool **out
 	pthread_cond_init(&pool->begin, NULL);
 	pthread_cond_init(&pool->done, NULL);
 	pool->threads = threads;
-	pool->enter = enter;
 	for (uint32_t i = 0; i + 1 < threads; i++) {
 		pool->workers[i] = (struct worker){.pool = pool, .index = i + 1};
 		int failed = pthread_create(&pool->workers[i].thread, NULL, work, &pool->workers[i]);
@@ -109,13 +105,13 @@ void pool_destroy(struct pool *pool)
 
 uint32_t pool_threads(const struct pool *pool)
 {
-	return pool->threads;
+	return pool ? pool->threads : 1;
 }
 
 void pool_run(struct pool *pool, uint32_t count, void (*task)(void *context, uint32_t index, uint32_t thread),
 	      void *context)
 {
-	if (pool->threads == 1 || count <= 1) {
+	if (pool_threads(pool) == 1 || count <= 1) {
 		for (uint32_t index = 0; index < count; index++)
 			task(context, index, 0);
 		return;
