@@ -1,6 +1,7 @@
 /* bundle_json.c - strict reading of a bundle's JSON. Caller: bundle.c, exit_heads.c. */
 #include "scorer/bundle_json.h"
 
+#include "base/file.h"
 #include "base/text.h"
 
 #include <math.h>
@@ -104,4 +105,15 @@ enum status bundle_json_policy(const char *file, json_t *object, struct exit_pol
 	if (window)
 		policy->window = (uint32_t)json_integer_value(window);
 	return layers ? read_layers(file, layers, policy, error) : STATUS_OK;
+}
+
+enum status bundle_json_put(const char *folder, const char *name, const json_t *root, unsigned digits,
+			    struct error *error)
+{
+	char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+	enum status status = text ? file_put(folder, name, text, strlen(text), error) :
+				    error_set(error, STATUS_NO_MEMORY, "no memory to write %s", name);
+	/* json_dumps' text is the C library's. */
+	(free)(text);
+	return status;
 }

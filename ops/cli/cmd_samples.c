@@ -8,6 +8,7 @@
 #include "ops/cli/samples_json.h"
 #include "ops/cli/samples_sink.h"
 #include "ops/cli/settings.h"
+#include "scorer/bundle_json.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -259,7 +260,7 @@ static enum status open_folder(const struct arguments *arguments, const json_t *
 	if (begun)
 		return STATUS_OK;
 	status = samples_sink_remove(arguments->out, error);
-	return status ? status : samples_json_write(arguments->out, SAMPLES_PART_FILE, root, error);
+	return status ? status : bundle_json_put(arguments->out, SAMPLES_PART_FILE, root, BUNDLE_JSON_DIGITS, error);
 }
 
 /* ---- the replay ---- */
@@ -415,7 +416,7 @@ static enum status run(const struct arguments *arguments, struct parts *parts, s
 	const struct samples_counts *counts = samples_sink_counts(parts->sink);
 	if (!samples_json_finish(&parts->description, counts, parts->root))
 		return error_set(error, STATUS_NO_MEMORY, "no memory to describe the samples");
-	if ((status = samples_json_write(arguments->out, SAMPLES_FILE, parts->root, error)) ||
+	if ((status = bundle_json_put(arguments->out, SAMPLES_FILE, parts->root, BUNDLE_JSON_DIGITS, error)) ||
 	    (status = remove_file(arguments->out, SAMPLES_PART_FILE, error)))
 		return status;
 	if (arguments->json) {

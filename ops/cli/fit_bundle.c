@@ -1,6 +1,7 @@
 /* fit_bundle.c - names the model from where the new bundle lies, and writes what was fitted beside it. */
 #include "ops/cli/fit_bundle.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "scorer/bundle_json.h"
 #include "scorer/train/fit_report.h"
@@ -74,16 +75,6 @@ cleanup:
 	return status;
 }
 
-static enum status put_json(const char *folder, const char *name, json_t *root, struct error *error)
-{
-	char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-	enum status status = text ? heads_file_put(folder, name, text, strlen(text), error) :
-				    error_set(error, STATUS_NO_MEMORY, "no memory to write %s", name);
-	/* json_dumps' text is the C library's. */
-	(free)(text);
-	return status;
-}
-
 /* A head has learned from prompts and statistics that these made. */
 static void print_settings(json_t *settings, FILE *out)
 {
@@ -114,7 +105,7 @@ static enum status put_report(const struct fit_bundle *parts, struct error *erro
 		unlink(part);
 		return error_set(error, STATUS_IO, "%s: %s", path, strerror(errno));
 	}
-	return put_json(parts->out, "report.json", parts->report, error);
+	return bundle_json_put(parts->out, "report.json", parts->report, BUNDLE_JSON_DIGITS, error);
 }
 
 enum status fit_bundle_write(const struct fit_bundle *parts, struct error *error)
@@ -131,12 +122,11 @@ enum status fit_bundle_write(const struct fit_bundle *parts, struct error *error
 	    (status = put_report(parts, error)))
 		goto cleanup;
 	json_object_set_new(object, "template", json_string(shipped ? wording->name : "template.txt"));
-	if (!shipped && (status = heads_file_put(parts->out, "template.txt", wording->text, strlen(wording->text),
-						 error)))
+	if (!shipped && (status = file_put(parts->out, "template.txt", wording->text, strlen(wording->text), error)))
 		goto cleanup;
 	json_object_set_new(object, "heads", json_string("."));
 	json_object_set_new(object, "trained_until", json_integer(parts->result->heads.trained_until_ms));
-	status = put_json(parts->out, "exitpoll.json", object, error);
+	status = bundle_json_put(parts->out, "exitpoll.json", object, BUNDLE_JSON_DIGITS, error);
 cleanup:
 	json_decref(object);
 	return status;

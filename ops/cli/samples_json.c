@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "consumer/folder.h"
 #include "scorer/bundle_json.h"
-#include "scorer/train/heads_file.h"
 #include "scorer/train/samples_file.h"
 
 #include <string.h>
@@ -190,16 +189,6 @@ bool samples_json_finish(const struct samples_description *d, const struct sampl
 }
 
 /* ---- files ---- */
-
-enum status samples_json_write(const char *folder, const char *name, const json_t *root, struct error *error)
-{
-	char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-	enum status status = text ? heads_file_put(folder, name, text, strlen(text), error) :
-				    error_set(error, STATUS_NO_MEMORY, "no memory to write %s", name);
-	/* json_dumps' text is the C library's. */
-	(free)(text);
-	return status;
-}
 
 enum status samples_json_compare(const char *folder, const char *name, const json_t *root, bool *there,
 				 bool *equal, struct error *error)

@@ -36,8 +36,6 @@ enum status samples_json_describe(const struct samples_description *description,
 bool samples_json_finish(const struct samples_description *description, const struct samples_counts *counts,
 			 json_t *root);
 
-/* Writes folder/name by rename. */
-enum status samples_json_write(const char *folder, const char *name, const json_t *root, struct error *error);
 /* Does folder/name hold exactly this? *there: it is there at all. */
 enum status samples_json_compare(const char *folder, const char *name, const json_t *root, bool *there,
 				 bool *equal, struct error *error);

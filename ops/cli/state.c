@@ -1,5 +1,7 @@
-/* state.c - see state.h. Small files are written to a temporary name and renamed. */
+/* state.c - see state.h. Small files appear by rename. */
 #include "ops/cli/state.h"
+
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,17 +62,11 @@ static enum status read_text(const char *path, char *out, size_t size, bool *fou
 
 static enum status write_text(const char *path, const char *text, struct error *error)
 {
-	char temporary[PATH_BYTES + 8];
-	FILE *file;
-	bool good;
+	const struct file_part parts[] = {{text, strlen(text)}, {"\n", 1}};
+	struct error why = {0};
 
-	snprintf(temporary, sizeof temporary, "%s.part", path);
-	file = fopen(temporary, "we");
-	good = file && fprintf(file, "%s\n", text) > 0 && fflush(file) == 0 && fsync(fileno(file)) == 0;
-	if (file)
-		good = fclose(file) == 0 && good;
-	if (!good || rename(temporary, path) != 0)
-		return error_set(error, STATUS_IO, "cannot write %s: %s", path, strerror(errno));
+	if (file_replace(path, parts, 2, true, &why) != STATUS_OK)
+		return error_set(error, STATUS_IO, "cannot write %s", why.text);
 	return STATUS_OK;
 }
 

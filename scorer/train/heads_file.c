@@ -4,14 +4,14 @@
  * fit_heads.c. */
 #include "scorer/train/heads_file.h"
 
+#include "base/file.h"
 #include "base/mem.h"
+#include "scorer/bundle_json.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
-#include <unistd.h>
 
-enum { PATH_BYTES = 4096, NAME_BYTES = 64, HEADER_ENTRY_BYTES = 160 };
+enum { NAME_BYTES = 64, HEADER_ENTRY_BYTES = 160 };
 
 struct layout {
 	char *header;                   /* the JSON as it grows */
@@ -69,34 +69,6 @@ static void add_all(struct layout *layout, const struct exit_heads *heads)
 	}
 }
 
-enum status heads_file_put(const char *folder, const char *name, const void *bytes, size_t size,
-			   struct error *error)
-{
-	char path[PATH_BYTES], temporary[PATH_BYTES + 16];
-	int length = snprintf(path, sizeof path, "%s/%s", folder, name);
-	if (length < 0 || length >= PATH_BYTES)
-		return error_set(error, STATUS_CANNOT_CREATE, "%s: the path is longer than %d bytes", name,
-				 PATH_BYTES);
-	snprintf(temporary, sizeof temporary, "%s.part", path);
-	FILE *file = fopen(temporary, "wb");
-	if (!file)
-		return error_set(error, STATUS_CANNOT_CREATE, "%s: %s", temporary, strerror(errno));
-	bool written = fwrite(bytes, 1, size, file) == size && fflush(file) == 0 && fsync(fileno(file)) == 0;
-	int reason = errno;
-	if (fclose(file) != 0 && written) {
-		reason = errno;
-		written = false;
-	}
-	if (written && rename(temporary, path) != 0) {
-		reason = errno;
-		written = false;
-	}
-	if (written)
-		return STATUS_OK;
-	unlink(temporary);
-	return error_set(error, STATUS_IO, "%s: %s", path, strerror(reason));
-}
-
 static enum status write_tensors(const char *folder, const struct exit_heads *heads, struct error *error)
 {
 	struct layout layout = {.header_max = 256 + (2 + 7 * (size_t)heads->count) * HEADER_ENTRY_BYTES};
@@ -120,7 +92,7 @@ static enum status write_tensors(const char *folder, const struct exit_heads *he
 	for (int i = 0; i < 8; i++)
 		file[i] = (char)(layout.header_size >> (8 * i) & 0xff);
 	memcpy(layout.header + layout.header_size, values, layout.floats * sizeof *values);
-	status = heads_file_put(folder, "exit_heads.safetensors", file,
+	status = file_put(folder, "exit_heads.safetensors", file,
 				8 + layout.header_size + layout.floats * sizeof *values, error);
 cleanup:
 	mem_free(values);
@@ -161,13 +133,8 @@ enum status heads_file_write(const char *folder, const struct exit_heads *heads,
 	if (status)
 		return status;
 	json_t *root = policy_json(heads, risk);
-	char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
-	if (text)
-		status = heads_file_put(folder, "exit_policy.json", text, strlen(text), error);
-	else
-		status = error_set(error, STATUS_NO_MEMORY, "no memory to write the exit policy");
+	status = root ? bundle_json_put(folder, "exit_policy.json", root, 17, error) :
+			error_set(error, STATUS_NO_MEMORY, "no memory to write the exit policy");
 	json_decref(root);
-	/* json_dumps' text is the C library's. */
-	(free)(text);
 	return status;
 }

@@ -14,8 +14,4 @@
 enum status heads_file_write(const char *folder, const struct exit_heads *heads, json_t *risk,
 			     struct error *error);
 
-/* A whole text or byte string as folder/name, by rename. */
-enum status heads_file_put(const char *folder, const char *name, const void *bytes, size_t size,
-			   struct error *error);
-
 #endif

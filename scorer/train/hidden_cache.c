@@ -2,6 +2,7 @@
  * stored under its key. Caller: hidden_states.c. */
 #include "scorer/train/hidden_cache.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -82,7 +83,7 @@ void hidden_block_close(struct hidden_block *block)
 enum status hidden_cache_store(const char *folder, struct hidden_key key, struct hidden_shape shape,
 			       const float *values, struct error *error)
 {
-	char path[PATH_BYTES], temporary[PATH_BYTES + 16];
+	char path[PATH_BYTES];
 	struct header header = {.key = key, .shape = shape};
 	uint64_t bytes;
 	enum status status = path_of(folder, key, path, error);
@@ -96,24 +97,8 @@ enum status hidden_cache_store(const char *folder, struct hidden_key key, struct
 	header.checksum = XXH3_64bits(values, size);
 	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
 		return error_set(error, STATUS_CANNOT_CREATE, "%s: %s", folder, strerror(errno));
-	snprintf(temporary, sizeof temporary, "%s.part", path);
-	FILE *file = fopen(temporary, "wb");
-	if (!file)
-		return error_set(error, STATUS_CANNOT_CREATE, "%s: %s", temporary, strerror(errno));
-	bool written = fwrite(&header, sizeof header, 1, file) == 1 && fwrite(values, 1, size, file) == size;
-	int reason = errno;
-	if (fclose(file) != 0 && written) {
-		reason = errno;
-		written = false;
-	}
-	if (written && rename(temporary, path) != 0) {
-		reason = errno;
-		written = false;
-	}
-	if (written)
-		return STATUS_OK;
-	unlink(temporary);
-	return error_set(error, STATUS_IO, "%s: %s", path, strerror(reason));
+	/* Lost in a crash, it is computed again. */
+	return file_replace(path, (struct file_part[]){{&header, sizeof header}, {values, size}}, 2, false, error);
 }
 
 /* ---- trimming ---- */

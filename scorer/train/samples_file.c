@@ -4,14 +4,14 @@
  * the size of what it points into. Caller: the samples command. */
 #include "scorer/train/samples_file.h"
 
-#include "scorer/train/heads_file.h"
+#include "base/file.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <xxhash.h>
 
 #define COLUMN_BYTES_MAX ((size_t)1 << 30)
-enum { HEADER_BYTES = 4096 };
+enum { HEADER_BYTES = 4096, PATH_BYTES = 4096 };
 
 /* In the order of the file: name, type, bytes of an element. */
 #define COLUMNS(X)                                                                                 \
@@ -230,22 +230,17 @@ static size_t write_header(const struct samples_file *file, char *out)
 enum status samples_file_write(struct samples_file *file, const char *folder, size_t number,
 			       struct error *error)
 {
-	char header[HEADER_BYTES], name[SAMPLES_NAME_BYTES];
+	char header[HEADER_BYTES], name[SAMPLES_NAME_BYTES], path[PATH_BYTES];
 	uint64_t header_size = write_header(file, header);
-	size_t size = 8 + (size_t)header_size + data_bytes(file), at = 8 + (size_t)header_size;
-	unsigned char *bytes = mem_alloc(size);
-	if (!bytes)
-		return error_set(error, STATUS_NO_MEMORY, "no memory to write %zu bytes of samples", size);
+	unsigned char size[8];
+	struct file_part parts[COLUMNS_COUNT + 2] = {{size, sizeof size}, {header, (size_t)header_size}};
 	for (int i = 0; i < 8; i++)
-		bytes[i] = (unsigned char)(header_size >> (8 * i) & 0xff);
-	memcpy(bytes + 8, header, (size_t)header_size);
-	for (int i = 0; i < COLUMNS_COUNT; i++) {
-		if (file->columns[i].size)
-			memcpy(bytes + at, file->columns[i].bytes, file->columns[i].size);
-		at += file->columns[i].size;
-	}
+		size[i] = (unsigned char)(header_size >> (8 * i) & 0xff);
+	for (int i = 0; i < COLUMNS_COUNT; i++)
+		parts[i + 2] = (struct file_part){file->columns[i].bytes, file->columns[i].size};
 	samples_file_name(number, name);
-	enum status status = heads_file_put(folder, name, bytes, size, error);
-	mem_free(bytes);
+	if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
+		return error_set(error, STATUS_CANNOT_CREATE, "%s: the path is longer than %d bytes", name, PATH_BYTES);
+	enum status status = file_replace(path, parts, COLUMNS_COUNT + 2, true, error);
 	return status ? status : clear(file, error);
 }
