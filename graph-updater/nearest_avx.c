@@ -159,28 +159,31 @@ AVX2_INLINE unsigned passes_avx2(const struct lanes *lanes, __m256i whole, __m25
 	return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(bound, lanes->limit, _CMP_GE_OQ));
 }
 
-AVX2_INLINE void scan_some_avx2(const struct nearest_code *const *queries, unsigned count,
-				const uint32_t *heads, const uint64_t *upper, uint32_t lines,
-				const float *limits, uint64_t *masks)
-{
-	const int8_t *values[QUERIES_AT_ONCE];
-	struct lanes lanes[QUERIES_AT_ONCE];
-	uint64_t passed[QUERIES_AT_ONCE] = {0};
-
-	for (unsigned q = 0; q < count; q++) {
-		values[q] = queries[q]->values;
-		lanes[q] = lanes_of(queries[q], limits[q]);
-	}
-	for (unsigned g = 0; g < NEAREST_BLOCK_ROWS / NEAREST_GROUP_ROWS; g++) {
-		__m256i head = _mm256_load_si256((const __m256i *)(heads + g * NEAREST_GROUP_ROWS));
-		__m256i whole[QUERIES_AT_ONCE];
-		dots_avx2(values, lanes, count, upper + (size_t)g * lines * LINE_WORDS, lines, whole);
-		for (unsigned q = 0; q < count; q++)
-			passed[q] |= (uint64_t)passes_avx2(&lanes[q], whole[q], head) << g * 8;
-	}
-	for (unsigned q = 0; q < count; q++)
-		masks[q] = passed[q];
+/* A block for a few queries, by one way of taking dot products: the rest is the same for both. */
+#define SCAN_SOME(NAME, INLINE, DOTS)								\
+INLINE void NAME(const struct nearest_code *const *queries, unsigned count, const uint32_t *heads,	\
+		 const uint64_t *upper, uint32_t lines, const float *limits, uint64_t *masks)		\
+{												\
+	const int8_t *values[QUERIES_AT_ONCE];							\
+	struct lanes lanes[QUERIES_AT_ONCE];							\
+	uint64_t passed[QUERIES_AT_ONCE] = {0};							\
+												\
+	for (unsigned q = 0; q < count; q++) {							\
+		values[q] = queries[q]->values;							\
+		lanes[q] = lanes_of(queries[q], limits[q]);					\
+	}											\
+	for (unsigned g = 0; g < NEAREST_BLOCK_ROWS / NEAREST_GROUP_ROWS; g++) {		\
+		__m256i head = _mm256_load_si256((const __m256i *)(heads + g * NEAREST_GROUP_ROWS));	\
+		__m256i whole[QUERIES_AT_ONCE];							\
+		DOTS(values, lanes, count, upper + (size_t)g * lines * LINE_WORDS, lines, whole);	\
+		for (unsigned q = 0; q < count; q++)						\
+			passed[q] |= (uint64_t)passes_avx2(&lanes[q], whole[q], head) << g * 8;	\
+	}											\
+	for (unsigned q = 0; q < count; q++)							\
+		masks[q] = passed[q];								\
 }
+
+SCAN_SOME(scan_some_avx2, AVX2_INLINE, dots_avx2)
 
 AVX2 static void avx2_scan(const struct nearest_code *const *queries, uint32_t count, const uint32_t *heads,
 			   const uint64_t *upper, uint32_t dimensions, const float *limits, uint64_t *masks)
@@ -262,28 +265,7 @@ VNNI_INLINE void dots_vnni(const int8_t *const *values, const struct lanes *lane
 	}
 }
 
-VNNI_INLINE void scan_some_vnni(const struct nearest_code *const *queries, unsigned count,
-				const uint32_t *heads, const uint64_t *upper, uint32_t lines,
-				const float *limits, uint64_t *masks)
-{
-	const int8_t *values[QUERIES_AT_ONCE];
-	struct lanes lanes[QUERIES_AT_ONCE];
-	uint64_t passed[QUERIES_AT_ONCE] = {0};
-
-	for (unsigned q = 0; q < count; q++) {
-		values[q] = queries[q]->values;
-		lanes[q] = lanes_of(queries[q], limits[q]);
-	}
-	for (unsigned g = 0; g < NEAREST_BLOCK_ROWS / NEAREST_GROUP_ROWS; g++) {
-		__m256i head = _mm256_load_si256((const __m256i *)(heads + g * NEAREST_GROUP_ROWS));
-		__m256i whole[QUERIES_AT_ONCE];
-		dots_vnni(values, lanes, count, upper + (size_t)g * lines * LINE_WORDS, lines, whole);
-		for (unsigned q = 0; q < count; q++)
-			passed[q] |= (uint64_t)passes_avx2(&lanes[q], whole[q], head) << g * 8;
-	}
-	for (unsigned q = 0; q < count; q++)
-		masks[q] = passed[q];
-}
+SCAN_SOME(scan_some_vnni, VNNI_INLINE, dots_vnni)
 
 VNNI static void vnni_scan(const struct nearest_code *const *queries, uint32_t count, const uint32_t *heads,
 			   const uint64_t *upper, uint32_t dimensions, const float *limits, uint64_t *masks)

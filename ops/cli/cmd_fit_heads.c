@@ -258,8 +258,10 @@ static enum status report(const struct arguments *arguments, const struct sample
 	enum status status = root && risk ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "no memory to report");
 	if (!status) {
 		/* Where they lay is nobody's business elsewhere. */
-		json_object_del(samples->description, arguments->portable ? "model" : "");
-		json_object_del(samples->description, arguments->portable ? "events" : "");
+		if (arguments->portable) {
+			json_object_del(samples->description, "model");
+			json_object_del(samples->description, "events");
+		}
 		json_object_set(root, "samples", samples->description);
 		struct fit_bundle parts = {.out = arguments->out, .name = arguments->name,
 					   .model = arguments->scorer.model, .portable = arguments->portable,

@@ -207,7 +207,7 @@ static enum status lay_out(struct join *join, struct evaluated *out, struct erro
 			continue;
 		join->counts.leaked += predicted->event_time_ms <= predictions->trained_until_ms;
 		for (uint32_t row = predicted->first; row < predicted->first + predicted->count; row++) {
-			struct answer answer = {predictions->rows[row].p, 0, join->item_events[row],
+			struct answer answer = {predictions->rows[row].p, join->item_events[row],
 						predictions->rows[row].layer, join->labels[row] > .5f};
 
 			if (isnan(join->labels[row]))

@@ -15,7 +15,6 @@ enum { ANSWERS_ROWS_MAX = 100000000 };
 
 struct answer {
 	float p;                        /* predicted probability, in (0, 1) */
-	float margin;                   /* unused where there is none */
 	uint32_t item_events;           /* earlier events of the item: popularity at that time */
 	uint16_t layer;                 /* at which it left; 0: no model ran */
 	bool positive;

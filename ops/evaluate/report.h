@@ -13,7 +13,7 @@ enum { REPORT_SLICES = 5, REPORT_LAYERS_MAX = 128, REPORT_OTHERS_MAX = 8, REPORT
 
 /* What a reader of predictions and events has found. */
 struct report_counts {
-	uint64_t predictions, unanswered, unlabelled, without_impression, repeated, late, no_candidates, leaked;
+	uint64_t predictions, unlabelled, without_impression, repeated, late, no_candidates, leaked;
 };
 
 /* The same impressions answered by something else: rows beside those of the answers. */
