@@ -174,13 +174,3 @@ enum status svg_close(struct svg **svg, struct error *error)
 	mem_free(one);
 	return status;
 }
-
-void svg_abort(struct svg **svg)
-{
-	if (!*svg)
-		return;
-	fclose((*svg)->file);
-	unlink((*svg)->part);
-	mem_free(*svg);
-	*svg = NULL;
-}

@@ -27,6 +27,5 @@ void svg_legend(struct svg *svg, const char *text, int colour);
 void svg_text(struct svg *svg, double x, double y, const char *text);
 /* The file appears; svg is gone, whatever the result. STATUS_CANNOT_CREATE. */
 enum status svg_close(struct svg **svg, struct error *error);
-void svg_abort(struct svg **svg);               /* NULL ok */
 
 #endif
