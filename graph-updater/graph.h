@@ -141,8 +141,6 @@ struct graph_raters graph_item_raters(const struct graph *graph, struct item_id 
 /* How many of the item's raters are strictly older than time_ms. Costs nothing if all are, else a look
  * at the lists of a logarithm of them. */
 uint32_t graph_raters_before(const struct graph *graph, struct item_id item, int64_t time_ms);
-/* Costs a look through that user's edges. index < count. */
-int64_t graph_rater_time_ms(const struct graph *graph, struct item_id item, uint32_t index);
 
 /* Neighbours of one node for whom both sides are alike. `all`: every one is an edge of the GCN. */
 struct graph_neighbours {

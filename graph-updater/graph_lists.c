@@ -211,7 +211,8 @@ struct edge *user_find_at(const struct graph *graph, struct user_id user, struct
 
 /* ---- an item's raters ---- */
 
-int64_t graph_rater_time_ms(const struct graph *graph, struct item_id item, uint32_t index)
+/* Costs a look through that user's edges. */
+static int64_t rater_time_ms(const struct graph *graph, struct item_id item, uint32_t index)
 {
 	return edge_time_ms(user_scan(graph, item_raters(item_node(graph, item))[index], item));
 }
@@ -225,7 +226,7 @@ static uint32_t item_lower_bound(const struct graph *graph, struct item_id item,
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
-		int64_t there_ms = graph_rater_time_ms(graph, item, middle);
+		int64_t there_ms = rater_time_ms(graph, item, middle);
 		if (there_ms < time_ms ||
 		    (there_ms == time_ms &&
 		     text_compare(user_bytes(graph->options.users, item_raters(node)[middle]), bytes) < 0))
@@ -280,7 +281,7 @@ void item_remove(struct graph *graph, struct item_id item, uint32_t index)
 	node->response -= rater_response(item_responses(node)[index]);
 	close_row(&node->list, index, RATER_BYTES);
 	if (index == node->list.count && index)
-		node->newest_ms = graph_rater_time_ms(graph, item, index - 1);
+		node->newest_ms = rater_time_ms(graph, item, index - 1);
 }
 
 uint32_t graph_raters_before(const struct graph *graph, struct item_id item, int64_t time_ms)

@@ -195,13 +195,15 @@ void updater_destroy(struct updater *updater)
  * backfill it is finished before the next event, so that the state follows from the order alone. */
 static enum status flush(struct updater *updater, struct error *error)
 {
-	uint64_t work_max = updater->live ? FLUSH_WORK_MAX : UINT64_MAX;
 	enum status status;
 	bool finished = false;
 
-	do
-		status = gcn_flush_some(updater->gcn, work_max, &finished, error);
-	while (!status && !finished && !updater->live);
+	if (updater->live) {
+		status = gcn_flush_some(updater->gcn, FLUSH_WORK_MAX, &finished, error);
+	} else {
+		status = gcn_flush(updater->gcn, error);
+		finished = status == STATUS_OK;
+	}
 	/* An unfinished one counts as an event: it waits for the next flush. */
 	updater->events_since_flush = !finished;
 	updater->flush_epoch++;
