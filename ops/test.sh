@@ -24,6 +24,8 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+# Tests of one program each share nothing; those of the whole program would disturb one another.
+side_by_side=(-j "$(nproc)")
 passed=0 failed=0 skipped=0 failures=()
 heading() { printf '\n== %s\n' "$*"; }
 count() { # name, exit code
@@ -74,11 +76,11 @@ fi
 build release || finish
 if [ -n "$pattern" ]; then run_ctest release build -R "$pattern"; finish; fi
 heading "unit and property tests, release"
-run_ctest release build -LE integration
+run_ctest release build "${side_by_side[@]}" -LE integration
 [ $quick = 1 ] && finish
 
-if build scorer-only; then heading "scorer without Kafka and Avro"; run_ctest scorer-only build-scorer -L scorer; fi
-if build debug; then heading "unit and property tests, address and undefined-behaviour sanitizers"; run_ctest sanitizers build-debug -LE integration; fi
+if build scorer-only; then heading "scorer without Kafka and Avro"; run_ctest scorer-only build-scorer "${side_by_side[@]}" -L scorer; fi
+if build debug; then heading "unit and property tests, address and undefined-behaviour sanitizers"; run_ctest sanitizers build-debug "${side_by_side[@]}" -LE integration; fi
 if build thread; then heading "unit and property tests, thread sanitizer"; run_ctest thread build-thread -L 'base|scorer|consumer|producer|graph-updater' -LE integration -R "${EXITPOLL_TSAN_TESTS:-thread|pool|batch|http|metrics|registry|kafka}" --no-tests=ignore; fi
 
 heading "fuzzing, $fuzz_s s for each target"
