@@ -465,3 +465,13 @@ int32_t gguf_next_i32(struct gguf_array *array)
 	array->at += 4;
 	return value;
 }
+
+float gguf_next_f32(struct gguf_array *array)
+{
+	uint32_t bits = (uint32_t)load(array->at, 4);
+	float value;
+
+	memcpy(&value, &bits, sizeof(value));
+	array->at += 4;
+	return value;
+}

@@ -41,5 +41,6 @@ bool gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type typ
 /* The next element; the caller asks at most `count` times. */
 struct text_view gguf_next_text(struct gguf_array *array);
 int32_t gguf_next_i32(struct gguf_array *array);        /* of a GGUF_I32 or GGUF_U32 array */
+float gguf_next_f32(struct gguf_array *array);          /* of a GGUF_F32 array */
 
 #endif

@@ -1,6 +1,6 @@
 /* tokenizer.h - text to token ids, equal to the original tokenizer id for id.
  *
- * SentencePiece (tokenizer.model) through its library; byte-level BPE (tokenizer.json, GGUF vocabulary,
+ * SentencePiece (tokenizer.model, GGUF) through its library; byte-level BPE (tokenizer.json, GGUF,
  * Llama 3's tokenizer.model) by our own merges with PCRE2 pre-tokenizer patterns; SentencePiece-like BPE
  * from tokenizer.json too. Immutable after open; encode is safe from any thread with a scratch each. */
 #ifndef EXITPOLL_SCORER_TOKENIZER_H

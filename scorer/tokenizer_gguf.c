@@ -1,4 +1,5 @@
-/* tokenizer_gguf.c - the byte-level vocabulary inside a GGUF file. Used by tokenizer.c while opening. */
+/* tokenizer_gguf.c - the vocabulary inside a GGUF file: byte-level here, SentencePiece's by
+ * tokenizer_gguf_pieces.c. Used by tokenizer.c while opening. */
 #include "scorer/tokenizer_parts.h"
 
 #include <stdio.h>
@@ -21,15 +22,8 @@ static const struct {
 static enum status choose_pattern(struct tokenizer *tokenizer, const struct gguf *gguf, const char *path,
 				  struct error *error)
 {
-	struct text_view model = {0}, name = {0};
+	struct text_view name = {0};
 
-	if (!gguf_get_text(gguf, "tokenizer.ggml.model", &model))
-		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.model is missing", path);
-	if (!text_equal(model, TEXT_LITERAL("gpt2")))
-		return error_set(error, STATUS_UNSUPPORTED,
-				 "%s: tokenizer.ggml.model = %.*s; gpt2 (byte-level BPE) is "
-				 "read; for SentencePiece give a folder with tokenizer.model", path,
-				 (int)(model.size < 40 ? model.size : 40), model.bytes);
 	gguf_get_text(gguf, "tokenizer.ggml.pre", &name);
 	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++) {
 		if (!text_equal(name, text_of(patterns[i].name)))
@@ -110,11 +104,9 @@ static int32_t read_id(const struct gguf *gguf, const char *key, uint32_t vocabu
 	return gguf_get_u32(gguf, key, &id) && id < vocabulary ? (int32_t)id : -1;
 }
 
-enum status tokenizer_load_gguf(struct tokenizer *tokenizer, const struct gguf *gguf,
-				const struct mapped_file *file, struct error *error)
+static enum status load_byte_level(struct tokenizer *tokenizer, const struct gguf *gguf, const char *path,
+				   struct error *error)
 {
-	const char *path = file->path ? file->path : "(memory)";
-	struct text_view template;
 	enum status status = choose_pattern(tokenizer, gguf, path, error);
 
 	tokenizer->face = FACE_BYTE_BPE;
@@ -123,9 +115,30 @@ enum status tokenizer_load_gguf(struct tokenizer *tokenizer, const struct gguf *
 		status = read_tokens(tokenizer, gguf, path, error);
 	if (status == STATUS_OK)
 		status = read_merges(tokenizer, gguf, path, error);
+	if (status == STATUS_OK)
+		bpe_find_bytes(&tokenizer->bpe);
+	return status;
+}
+
+enum status tokenizer_load_gguf(struct tokenizer *tokenizer, const struct gguf *gguf,
+				const struct mapped_file *file, struct error *error)
+{
+	const char *path = file->path ? file->path : "(memory)";
+	struct text_view model = {0}, template;
+	enum status status;
+
+	if (!gguf_get_text(gguf, "tokenizer.ggml.model", &model))
+		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.model is missing", path);
+	if (text_equal(model, TEXT_LITERAL("gpt2")))
+		status = load_byte_level(tokenizer, gguf, path, error);
+	else if (text_equal(model, TEXT_LITERAL("llama")))
+		status = tokenizer_load_gguf_pieces(tokenizer, gguf, file, error);
+	else
+		status = error_set(error, STATUS_UNSUPPORTED, "%s: tokenizer.ggml.model = %.*s; gpt2 (byte-level BPE) "
+				   "and llama (SentencePiece) are read", path,
+				   (int)(model.size < 40 ? model.size : 40), model.bytes);
 	if (status != STATUS_OK)
 		return status;
-	bpe_find_bytes(&tokenizer->bpe);
 	tokenizer->bos = read_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer->vocabulary);
 	tokenizer->eos = read_id(gguf, "tokenizer.ggml.eos_token_id", tokenizer->vocabulary);
 	gguf_get_bool(gguf, "tokenizer.ggml.add_bos_token", &tokenizer->adds_bos);

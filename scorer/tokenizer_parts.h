@@ -65,6 +65,9 @@ enum status tokenizer_load_json(struct tokenizer *tokenizer, const struct mapped
 				struct error *error);
 enum status tokenizer_load_gguf(struct tokenizer *tokenizer, const struct gguf *gguf,
 				const struct mapped_file *file, struct error *error);
+/* tokenizer.ggml.model = llama. */
+enum status tokenizer_load_gguf_pieces(struct tokenizer *tokenizer, const struct gguf *gguf,
+				       const struct mapped_file *file, struct error *error);
 /* tokenizer.model: SentencePiece's, or Llama 3's list of ranks. */
 enum status tokenizer_load_sentencepiece(struct tokenizer *tokenizer, const struct mapped_file *file,
 					 struct error *error);

@@ -79,7 +79,7 @@ static void print_ids(const struct encoder *encoder, size_t count)
 
 static enum status encode(struct encoder *encoder, struct text_view text, struct error *error)
 {
-	size_t needed = tokenizer_ids_max(encoder->tokenizer, text.size), count;
+	size_t needed = tokenizer_ids_max(encoder->tokenizer, text.size), count = 0;
 	int flags = encoder->arguments->no_special ? TOKENIZER_PLAIN : TOKENIZER_PARSE_SPECIAL;
 	enum status status;
 

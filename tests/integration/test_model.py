@@ -153,6 +153,15 @@ def test_titles_never_speak_to_the_model():
     check(len(special) == 1 and len(plain) > 1, f"{special} {plain}")
 
 
+def test_tokens_of_standard_input():
+    """A text as it stands, with a SentencePiece vocabulary in a GGUF file: "a", " b", " ab"."""
+    vocabulary = ROOT / "tests/fuzz/corpus/fuzz_gguf/pieces"
+    done = run("tokenize", "--model", vocabulary, stdin="a b ab")
+    check(done.stdout == "7 3 5 3 6\n", done.stdout)
+    done = run("tokenize", "--model", vocabulary, "--pieces", stdin="ab</s>")
+    check(done.stdout.splitlines() == ["3\t\u2581", "6\tab", "2\t</s>"], done.stdout)
+
+
 def test_tokens_of_the_original():
     if not SHARED.exists():
         print("skipped: no shared models")

@@ -41,6 +41,27 @@ static inline void put_text(struct bytes *bytes, const char *text)
 	put(bytes, text, strlen(text));
 }
 
+/* GGUF: a text, and keys with a number. */
+static inline void put_gguf_text(struct bytes *bytes, const char *text)
+{
+	put_number(bytes, strlen(text), 8);
+	put_text(bytes, text);
+}
+
+static inline void put_gguf_u32(struct bytes *bytes, const char *key, uint32_t value)
+{
+	put_gguf_text(bytes, key);
+	put_number(bytes, 4, 4);
+	put_number(bytes, value, 4);
+}
+
+static inline void put_gguf_f32(struct bytes *bytes, const char *key, float value)
+{
+	put_gguf_text(bytes, key);
+	put_number(bytes, 6, 4);
+	put(bytes, &value, 4);
+}
+
 static inline struct mapped_file in_memory(const struct bytes *bytes)
 {
 	return (struct mapped_file){.path = (char *)(uintptr_t)"test", .bytes = bytes->at ? bytes->at :

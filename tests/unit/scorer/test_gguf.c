@@ -10,26 +10,6 @@
 
 enum { HIDDEN = 32, HEADS = 2, HEAD = 16, INNER = 64, VOCABULARY = 4 };
 
-static void put_gguf_text(struct bytes *bytes, const char *text)
-{
-	put_number(bytes, strlen(text), 8);
-	put_text(bytes, text);
-}
-
-static void put_u32(struct bytes *bytes, const char *key, uint32_t value)
-{
-	put_gguf_text(bytes, key);
-	put_number(bytes, 4, 4);
-	put_number(bytes, value, 4);
-}
-
-static void put_f32(struct bytes *bytes, const char *key, float value)
-{
-	put_gguf_text(bytes, key);
-	put_number(bytes, 6, 4);
-	put(bytes, &value, 4);
-}
-
 static const struct {
 	const char *name;
 	uint32_t rows, columns, type;   /* ggml's number */
@@ -85,14 +65,14 @@ static struct bytes make_model(void)
 	put_gguf_text(&bytes, "general.architecture");
 	put_number(&bytes, 8, 4);
 	put_gguf_text(&bytes, "llama");
-	put_u32(&bytes, "llama.embedding_length", HIDDEN);
-	put_u32(&bytes, "llama.feed_forward_length", INNER);
-	put_u32(&bytes, "llama.block_count", 1);
-	put_u32(&bytes, "llama.attention.head_count", HEADS);
-	put_u32(&bytes, "llama.context_length", 128);
-	put_u32(&bytes, "llama.vocab_size", VOCABULARY);
-	put_f32(&bytes, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-	put_f32(&bytes, "llama.rope.freq_base", 500000);
+	put_gguf_u32(&bytes, "llama.embedding_length", HIDDEN);
+	put_gguf_u32(&bytes, "llama.feed_forward_length", INNER);
+	put_gguf_u32(&bytes, "llama.block_count", 1);
+	put_gguf_u32(&bytes, "llama.attention.head_count", HEADS);
+	put_gguf_u32(&bytes, "llama.context_length", 128);
+	put_gguf_u32(&bytes, "llama.vocab_size", VOCABULARY);
+	put_gguf_f32(&bytes, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+	put_gguf_f32(&bytes, "llama.rope.freq_base", 500000);
 	for (int i = 0; i < TENSORS; i++) {
 		uint32_t rows = tensors[i].rows ? tensors[i].rows : 1;
 		put_gguf_text(&bytes, tensors[i].name);
