@@ -1,7 +1,7 @@
 /* cuda_backend.c - which rows the GPU works on, in which order; the device's table does the rest.
  *
  * Everything is queued: the host waits where it reads numbers (read, hidden) and nowhere else. All memory
- * is taken at creation. Residual rows are fp32, what meets a matrix is bf16. Queries, keys and values of
+ * is taken at creation. Residual rows are fp32, what meets a matrix is fp16. Queries, keys and values of
  * all rows come from one product, gate and up from another. Invariant: a row's bits depend on no other row
  * (kernels.cu, attention.cu, runtime.cu each say why).
  * Caller: forward.c through the table. */
@@ -27,11 +27,11 @@ struct backend {
 	/* on the device; R rows: rows_max up to a whole tile of a product */
 	float *hidden[2];               /* [R, C]: one is current, gather() fills the other */
 	int current;
-	device_bf16 *normed, *delta;    /* [R, C] */
-	device_bf16 *qkv;               /* [R, (heads + 2 kv_heads) H] */
-	device_bf16 *mixed;             /* [R, heads H] */
-	device_bf16 *gate_up, *gated;   /* [R, 2F], [R, F] */
-	device_bf16 *kept;              /* [layers, instruction_max, 2 kv_heads H] */
+	device_half *normed, *delta;    /* [R, C] */
+	device_half *qkv;               /* [R, (heads + 2 kv_heads) H] */
+	device_half *mixed;             /* [R, heads H] */
+	device_half *gate_up, *gated;   /* [R, 2F], [R, F] */
+	device_half *kept;              /* [layers, instruction_max, 2 kv_heads H] */
 	float *cosines, *sines;         /* [positions_max, H / 2] */
 	int32_t *ids;                   /* [R] */
 	uint32_t *positions, *rows;     /* [R] */
@@ -66,12 +66,12 @@ void cuda_needs_of(const struct model_config *c, const struct backend_options *o
 {
 	uint64_t query = (uint64_t)c->heads * c->head_size, half = c->head_size / 2;
 	out->weights = cuda_weights_bytes(c, options->layers);
-	out->each_row = (uint64_t)c->hidden_size * (2 * sizeof(float) + 2 * sizeof(device_bf16)) +
-			(qkv_width(c) + query + 3ull * c->intermediate_size) * sizeof(device_bf16) +
+	out->each_row = (uint64_t)c->hidden_size * (2 * sizeof(float) + 2 * sizeof(device_half)) +
+			(qkv_width(c) + query + 3ull * c->intermediate_size) * sizeof(device_half) +
 			sizeof(int32_t) + 3 * sizeof(uint32_t) + sizeof(struct device_tile) +
 			2 * sizeof(struct device_segment);
 	out->fixed = (uint64_t)options->layers * options->instruction_max * 2 * c->kv_heads * c->head_size *
-			     sizeof(device_bf16) +
+			     sizeof(device_half) +
 		     2 * options->positions_max * half * sizeof(float) + (64ull << 20);
 }
 
@@ -116,10 +116,20 @@ static enum status check_room(const struct model_config *c, const struct backend
 			 (double)rows / 1e9, (unsigned long long)fitting);
 }
 
+/* Is a precision that was asked for this backend's? */
+static bool cuda_computes(const char *precision)
+{
+	return !precision || strcmp(precision, "auto") == 0 || strcmp(precision, "fp16") == 0;
+}
+
 bool cuda_is_better(const struct model_config *config, const struct backend_options *options,
 		    struct error *error)
 {
 	struct device_facts facts;
+	if (!cuda_computes(options->precision)) {
+		error_set(error, STATUS_UNAVAILABLE, "scorer.precision %.16s is not the GPU's", options->precision);
+		return false;
+	}
 	if (cuda_find(&facts, error) || check_shape(config, error) || check_room(config, options, &facts, error))
 		return false;
 	if (facts.emulated) {
@@ -153,11 +163,11 @@ static enum status take_memory(struct backend *b, struct error *error)
 		size_t count, size;
 	} pieces[] = {
 		{&b->hidden[0], rows * width, sizeof(float)}, {&b->hidden[1], rows * width, sizeof(float)},
-		{&b->normed, rows * width, sizeof(device_bf16)}, {&b->delta, rows * width, sizeof(device_bf16)},
-		{&b->qkv, rows * qkv_width(c), sizeof(device_bf16)}, {&b->mixed, rows * query, sizeof(device_bf16)},
-		{&b->gate_up, rows * 2 * c->intermediate_size, sizeof(device_bf16)},
-		{&b->gated, rows * c->intermediate_size, sizeof(device_bf16)},
-		{&b->kept, kept, sizeof(device_bf16)}, {&b->cosines, angles, sizeof(float)},
+		{&b->normed, rows * width, sizeof(device_half)}, {&b->delta, rows * width, sizeof(device_half)},
+		{&b->qkv, rows * qkv_width(c), sizeof(device_half)}, {&b->mixed, rows * query, sizeof(device_half)},
+		{&b->gate_up, rows * 2 * c->intermediate_size, sizeof(device_half)},
+		{&b->gated, rows * c->intermediate_size, sizeof(device_half)},
+		{&b->kept, kept, sizeof(device_half)}, {&b->cosines, angles, sizeof(float)},
 		{&b->sines, angles, sizeof(float)}, {&b->ids, rows, sizeof(int32_t)},
 		{&b->positions, rows, sizeof(uint32_t)}, {&b->rows, rows, sizeof(uint32_t)},
 		{&b->tiles, b->tiles_max, sizeof(struct device_tile)},
@@ -215,9 +225,10 @@ static enum status cuda_create(const struct model_view *model, const struct back
 {
 	struct device_facts facts = {0};
 	enum status status;
-	if (options->precision && strcmp(options->precision, "fp32") == 0)
+	if (!cuda_computes(options->precision))
 		return error_set(error, STATUS_UNSUPPORTED,
-				 "scorer.precision fp32: the cuda backend computes in bf16 with fp32 sums");
+				 "scorer.precision %.16s: the cuda backend computes in fp16 with fp32 sums (auto, fp16)",
+				 options->precision);
 	struct backend *b = mem_alloc_zero(1, sizeof *b);
 	if (!b)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the cuda backend");
@@ -239,7 +250,7 @@ static enum status cuda_create(const struct model_view *model, const struct back
 		cuda_destroy(b);
 		return status;
 	}
-	snprintf(b->description, sizeof b->description, "cuda: bf16 with fp32 sums, %s (%u.%u, CUDA %u.%u)%s",
+	snprintf(b->description, sizeof b->description, "cuda: fp16 with fp32 sums, %s (%u.%u, CUDA %u.%u)%s",
 		 facts.name, facts.major, facts.minor, facts.runtime / 1000, facts.runtime % 1000 / 10,
 		 facts.emulated ? ": for tests, slow" : "");
 	*out = b;
@@ -307,17 +318,17 @@ static enum status embed(struct backend *b, const struct batch *batch, struct er
 	return STATUS_OK;
 }
 
-static void multiply(struct backend *b, const device_bf16 *x, const device_bf16 *weights, device_bf16 *out,
-		     uint32_t rows, uint64_t columns, uint64_t depth)
+static void multiply(struct backend *b, const device_half *x, const device_half *weights, device_half *out,
+		     uint32_t rows, uint64_t columns, uint64_t depth, float scale)
 {
 	b->device_table->product(b->device, &(struct product_work){
 		.x = x, .weights = weights, .out = out, .rows = rows, .columns = (uint32_t)columns,
-		.depth = (uint32_t)depth,
+		.depth = (uint32_t)depth, .scale = scale,
 	});
 }
 
 /* hidden[rows] += delta, then their norm; weight NULL: the sum alone. */
-static void add_and_norm(struct backend *b, const device_bf16 *delta, const uint32_t *rows, uint32_t count,
+static void add_and_norm(struct backend *b, const device_half *delta, const uint32_t *rows, uint32_t count,
 			 const float *weight)
 {
 	b->device_table->norm(b->device, &(struct norm_work){
@@ -334,7 +345,7 @@ static void keys_values(struct backend *b, uint32_t layer, const struct batch *b
 	if (b->stale)
 		send_layout(b, batch);
 	add_and_norm(b, NULL, NULL, batch->rows, w->attention_norm);
-	multiply(b, b->normed, w->qkv, b->qkv, batch->rows, qkv_width(c), c->hidden_size);
+	multiply(b, b->normed, w->qkv, b->qkv, batch->rows, qkv_width(c), c->hidden_size, 1);
 	b->device_table->rope(b->device, &(struct rope_work){
 		.qkv = b->qkv, .bias = w->qkv_bias, .positions = b->positions, .cosines = b->cosines,
 		.sines = b->sines, .count = batch->rows, .heads = c->heads, .kv_heads = c->kv_heads,
@@ -342,7 +353,7 @@ static void keys_values(struct backend *b, uint32_t layer, const struct batch *b
 	});
 }
 
-static device_bf16 *kept_of(const struct backend *b, uint32_t layer)
+static device_half *kept_of(const struct backend *b, uint32_t layer)
 {
 	return b->kept + (size_t)layer * b->options.instruction_max * 2 * b->config.kv_heads * b->config.head_size;
 }
@@ -364,13 +375,15 @@ static void finish(struct backend *b, uint32_t layer, const struct batch *batch,
 		.mixed = b->mixed, .tiles_count = tiles, .instruction = batch->instruction, .heads = c->heads,
 		.kv_heads = c->kv_heads, .head_size = c->head_size,
 	});
-	multiply(b, b->mixed, w->o, b->delta, count, c->hidden_size, (uint64_t)c->heads * c->head_size);
+	multiply(b, b->mixed, w->o, b->delta, count, c->hidden_size, (uint64_t)c->heads * c->head_size,
+		 1 / DEVICE_SHRINK);
 	add_and_norm(b, b->delta, list, count, w->mlp_norm);
-	multiply(b, b->normed, w->gate_up, b->gate_up, count, 2ull * c->intermediate_size, c->hidden_size);
+	multiply(b, b->normed, w->gate_up, b->gate_up, count, 2ull * c->intermediate_size, c->hidden_size, 1);
 	b->device_table->swiglu(b->device, &(struct swiglu_work){
 		.gate_up = b->gate_up, .out = b->gated, .count = count, .width = c->intermediate_size,
 	});
-	multiply(b, b->gated, w->down, b->delta, count, c->hidden_size, c->intermediate_size);
+	/* Shrunken in, shrunken out. */
+	multiply(b, b->gated, w->down, b->delta, count, c->hidden_size, c->intermediate_size, 1);
 	add_and_norm(b, b->delta, list, count, NULL);
 }
 
@@ -429,8 +442,8 @@ static void gather(struct backend *b, const uint32_t *kept, uint32_t count)
 
 static void keep_instruction(struct backend *b, uint32_t layer, uint32_t count)
 {
-	size_t query = (size_t)b->config.heads * b->config.head_size * sizeof(device_bf16);
-	size_t pitch = qkv_width(&b->config) * sizeof(device_bf16);
+	size_t query = (size_t)b->config.heads * b->config.head_size * sizeof(device_half);
+	size_t pitch = qkv_width(&b->config) * sizeof(device_half);
 	b->device_table->copy_rows(b->device, kept_of(b, layer), pitch - query, (const char *)b->qkv + query, pitch,
 				   pitch - query, count);
 }

@@ -1,4 +1,4 @@
-/* cuda_backend.h - the scorer's arithmetic on a GPU: bf16 weights and activations, fp32 sums, norms, softmax,
+/* cuda_backend.h - the scorer's arithmetic on a GPU: fp16 weights and activations, fp32 sums, norms, softmax,
  * heads and residual rows. For inspect: what a GPU could do. */
 #ifndef EXITPOLL_SCORER_CUDA_BACKEND_H
 #define EXITPOLL_SCORER_CUDA_BACKEND_H

@@ -1,9 +1,9 @@
-/* cuda_weights.c - from a checkpoint's rows to joined bf16 matrices on the device.
+/* cuda_weights.c - from a checkpoint's rows to joined fp16 matrices on the device.
  * Invariant: never more than one piece of the model is held on the host. Caller: cuda_backend.c at creation. */
 #include "scorer/cuda_weights.h"
 
 #include "base/mem.h"
-#include "scorer/kernels/bf16.h"
+#include "scorer/half.h"
 
 enum { PIECE_VALUES = 1 << 20 };
 
@@ -12,7 +12,7 @@ struct loader {
 	const struct device_table *table;
 	struct device *device;
 	float *piece;                   /* [piece_values] */
-	device_bf16 *rounded;           /* [piece_values] */
+	device_half *rounded;           /* [piece_values] */
 	size_t piece_values;
 };
 
@@ -20,14 +20,22 @@ uint64_t cuda_weights_bytes(const struct model_config *c, uint32_t layers)
 {
 	uint64_t width = c->hidden_size, query = (uint64_t)c->heads * c->head_size;
 	uint64_t qkv = query + 2ull * c->kv_heads * c->head_size;
-	uint64_t layer = (width * (qkv + query + 3ull * c->intermediate_size)) * sizeof(device_bf16) +
+	uint64_t layer = (width * (qkv + query + 3ull * c->intermediate_size)) * sizeof(device_half) +
 			 (2 * width + (c->qkv_bias ? qkv : 0)) * sizeof(float);
-	return layer * layers + width * c->vocabulary * sizeof(device_bf16);
+	return layer * layers + width * c->vocabulary * sizeof(device_half);
 }
 
-/* A tensor to bf16 rows at `to`. */
+static bool are_finite(const device_half *numbers, size_t count)
+{
+	bool finite = true;
+	for (size_t i = 0; i < count; i++)
+		finite &= (numbers[i] & 0x7c00) != 0x7c00;
+	return finite;
+}
+
+/* A tensor to fp16 rows at `to`. */
 static enum status load_matrix(struct loader *l, enum model_tensor tensor, uint32_t layer, uint32_t rows,
-			       uint32_t columns, device_bf16 *to, struct error *error)
+			       uint32_t columns, device_half *to, struct error *error)
 {
 	uint32_t height = (uint32_t)(l->piece_values / columns);
 	for (uint32_t first = 0; first < rows; first += height) {
@@ -38,7 +46,11 @@ static enum status load_matrix(struct loader *l, enum model_tensor tensor, uint3
 		if (status)
 			return status;
 		for (size_t i = 0; i < values; i++)
-			l->rounded[i] = bf16_round(l->piece[i]);
+			l->rounded[i] = half_round(l->piece[i]);
+		if (!are_finite(l->rounded, values))
+			return error_set(error, STATUS_UNSUPPORTED,
+					 "layer %u has weights beyond fp16's 65,504; scorer.backend cpu takes them",
+					 layer + 1);
 		status = l->table->upload(l->device, to + (size_t)first * columns, l->rounded,
 					  values * sizeof *l->rounded, error);
 		if (status)

@@ -1,4 +1,4 @@
-/* cuda_weights.h - a checkpoint's weights on a device, in bf16, joined where one product reads them.
+/* cuda_weights.h - a checkpoint's weights on a device, in fp16, joined where one product reads them.
  * All memory belongs to the device and goes with it. One thread. */
 #ifndef EXITPOLL_SCORER_CUDA_WEIGHTS_H
 #define EXITPOLL_SCORER_CUDA_WEIGHTS_H
@@ -9,14 +9,14 @@
 enum { CUDA_LAYERS_MAX = 128 };
 
 struct cuda_layer {
-	device_bf16 *qkv;               /* [(heads + 2 kv_heads) H, C]: queries, keys, values */
-	device_bf16 *o, *gate_up, *down;/* gate_up [2F, C]: gate, then up */
+	device_half *qkv;               /* [(heads + 2 kv_heads) H, C]: queries, keys, values */
+	device_half *o, *gate_up, *down;/* gate_up [2F, C]: gate, then up */
 	float *attention_norm, *mlp_norm;
 	float *qkv_bias;                /* NULL: none */
 };
 
 struct cuda_weights {
-	device_bf16 *embedding;         /* [V, C] */
+	device_half *embedding;         /* [V, C] */
 	struct cuda_layer layers[CUDA_LAYERS_MAX];
 };
 

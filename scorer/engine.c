@@ -46,11 +46,11 @@ enum status engine_open_backend(const struct scorer_options *options, const stru
 	const char *precision = options->precision ? options->precision : "auto";
 	struct error why_not = {0};
 	if (strcmp(name, "auto") == 0) {
-		bool fp32 = strcmp(precision, "fp32") == 0;
-		bool gpu = !fp32 && cuda_is_better(model_get_config(model), backend_options, &why_not);
+		backend_options->precision = precision;
+		bool gpu = cuda_is_better(model_get_config(model), backend_options, &why_not);
 		*table = gpu ? &backend_cuda : &backend_cpu;
 		/* That there is none is no news; that one is there and not used is. */
-		if (!gpu && !fp32)
+		if (!gpu)
 			log_event(why_not.status == STATUS_UNAVAILABLE ? LOG_DEBUG : LOG_INFO, "backend.cpu",
 				  "why_no_gpu=\"%.400s\"", why_not.text);
 	} else if (strcmp(name, "cpu") == 0)
@@ -62,9 +62,13 @@ enum status engine_open_backend(const struct scorer_options *options, const stru
 	else
 		return error_set(error, STATUS_CONFIG,
 				 "scorer.backend \"%.64s\": want auto, cuda, cpu, reference or stub", name);
-	if (strcmp(precision, "auto") && strcmp(precision, "fp32") && strcmp(precision, "bf16"))
-		return error_set(error, STATUS_CONFIG, "scorer.precision \"%.64s\": want auto, fp32 or bf16",
+	bool fp16 = strcmp(precision, "fp16") == 0;
+	if (!fp16 && strcmp(precision, "auto") && strcmp(precision, "fp32") && strcmp(precision, "bf16"))
+		return error_set(error, STATUS_CONFIG, "scorer.precision \"%.64s\": want auto, fp32, bf16 or fp16",
 				 precision);
+	if (fp16 && *table != &backend_cuda)
+		return error_set(error, STATUS_UNSUPPORTED, "scorer.precision fp16 is a GPU's%s%.300s",
+				 why_not.status ? ": " : "; the cpu backend has fp32 and bf16", why_not.text);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	backend_options->precision = precision;
 	backend_options->threads = options->threads ? (uint32_t)options->threads

@@ -1,6 +1,8 @@
 /* tensor_type.c - the table of types and the loops that turn them into float32. Pure. */
 #include "scorer/tensor_type.h"
 
+#include "scorer/half.h"
+
 static const struct type_row {
 	const char *name;
 	uint32_t elements, bits;
@@ -61,24 +63,10 @@ static float float_of_bits(uint32_t bits)
 	return value;
 }
 
-/* The magnitude shifted into place is the value times 2^-112, subnormals included, and that product is
- * exact; infinities and NaNs keep their payload. */
-static float float_of_half(uint16_t half)
-{
-	uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
-	uint32_t magnitude = half & 0x7FFFu, bits;
-	float scaled = float_of_bits(magnitude << 13) * 0x1p112f;
-
-	memcpy(&bits, &scaled, sizeof(bits));
-	if (magnitude >= 0x7C00u)
-		bits = 0x7F800000u | magnitude << 13;
-	return float_of_bits(bits | sign);
-}
-
 static void from_q8_0(const uint8_t *restrict data, size_t blocks, float *restrict out)
 {
 	for (size_t b = 0; b < blocks; b++, data += 34, out += 32) {
-		float scale = float_of_half(load_u16(data));
+		float scale = half_widen(load_u16(data));
 		for (int i = 0; i < 32; i++)
 			out[i] = (float)(int8_t)data[2 + i] * scale;
 	}
@@ -88,7 +76,7 @@ static void from_q8_0(const uint8_t *restrict data, size_t blocks, float *restri
 static void from_q4_0(const uint8_t *restrict data, size_t blocks, float *restrict out)
 {
 	for (size_t b = 0; b < blocks; b++, data += 18, out += 32) {
-		float scale = float_of_half(load_u16(data));
+		float scale = half_widen(load_u16(data));
 		for (int i = 0; i < 16; i++) {
 			out[i] = (float)((data[2 + i] & 15) - 8) * scale;
 			out[16 + i] = (float)((data[2 + i] >> 4) - 8) * scale;
@@ -99,8 +87,8 @@ static void from_q4_0(const uint8_t *restrict data, size_t blocks, float *restri
 static void from_q4_1(const uint8_t *restrict data, size_t blocks, float *restrict out)
 {
 	for (size_t b = 0; b < blocks; b++, data += 20, out += 32) {
-		float scale = float_of_half(load_u16(data));
-		float minimum = float_of_half(load_u16(data + 2));
+		float scale = half_widen(load_u16(data));
+		float minimum = half_widen(load_u16(data + 2));
 		for (int i = 0; i < 16; i++) {
 			out[i] = (float)(data[4 + i] & 15) * scale + minimum;
 			out[16 + i] = (float)(data[4 + i] >> 4) * scale + minimum;
@@ -116,7 +104,7 @@ void tensor_type_to_float(enum tensor_type type, const uint8_t *data, size_t ele
 		break;
 	case TENSOR_F16:
 		for (size_t i = 0; i < elements; i++)
-			out[i] = float_of_half(load_u16(data + 2 * i));
+			out[i] = half_widen(load_u16(data + 2 * i));
 		break;
 	case TENSOR_BF16:
 		for (size_t i = 0; i < elements; i++)

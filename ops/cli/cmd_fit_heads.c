@@ -68,7 +68,7 @@ static const struct argp_option options[] = {
 	{"cache", KEY_CACHE, "DIR", 0, "hidden states, kept between runs (default: hidden/ in the samples)", 3},
 	{"cache-max", KEY_CACHE_MAX, "GB", 0, "its size at most (default 20)", 3},
 	{"template", KEY_TEMPLATE, "NAME", 0, "prompt template (default: the model's)", 3},
-	{"precision", KEY_PRECISION, "WHICH", 0, "of the forward pass: auto, fp32 or bf16", 3},
+	{"precision", KEY_PRECISION, "WHICH", 0, "of the forward pass: auto, fp32, bf16 or fp16", 3},
 	{"threads", KEY_THREADS, "N", 0, "default: all processors; changes no byte", 3},
 	{"seed", KEY_SEED, "N", 0, "default 1", 3},
 	{"json", KEY_JSON, NULL, 0, "print the report as JSON", 3},

@@ -57,7 +57,7 @@ static enum status print_fit(const char *path, const struct device_facts *facts,
 		printf(",\"weights_bytes\":%" PRIu64 ",\"fixed_bytes\":%" PRIu64 ",\"token_bytes\":%" PRIu64
 		       ",\"batch_tokens_fitting\":%" PRIu64, needs.weights, needs.fixed, needs.each_row, tokens);
 	else
-		printf("%s: weights %.2f GB in bf16, tables and workspace %.2f GB, %.0f kB a token: batches of up to "
+		printf("%s: weights %.2f GB in fp16, tables and workspace %.2f GB, %.0f kB a token: batches of up to "
 		       "%" PRIu64 " tokens fit%s\n", path, (double)needs.weights / 1e9, (double)needs.fixed / 1e9,
 		       (double)needs.each_row / 1e3, tokens, tokens ? "" : " (the model does not)");
 	model_close(model);

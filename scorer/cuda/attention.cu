@@ -18,11 +18,11 @@ static_assert(THREADS / WARP * WARP_QUERIES == (uint32_t)DEVICE_TILE_QUERIES, "f
  * there, or no row of the tile sees, is 0. */
 template <uint32_t HEAD>
 DEVICE void load_keys(const struct attention_work &work, const struct device_segment &segment, uint32_t kv_head,
-		      uint32_t start, uint32_t end, SHARED_POINTER(device_bf16) keys,
-		      SHARED_POINTER(device_bf16) values)
+		      uint32_t start, uint32_t end, SHARED_POINTER(device_half) keys,
+		      SHARED_POINTER(device_half) values)
 {
-	GLOBAL(const device_bf16) kept = global(work.kept);
-	GLOBAL(const device_bf16) qkv = global(work.qkv);
+	GLOBAL(const device_half) kept = global(work.kept);
+	GLOBAL(const device_half) qkv = global(work.qkv);
 	size_t kv = (size_t)work.kv_heads * work.head_size, query = (size_t)work.heads * work.head_size;
 	uint32_t shared_end = work.instruction + segment.prefix_count;
 	for (uint32_t i = thread_index(); i < KEYS * (HEAD / 8); i += THREADS) {
@@ -62,8 +62,8 @@ struct queries {
 };
 
 template <uint32_t HEAD>
-DEVICE void step_over_keys(struct queries<HEAD> &s, SHARED_POINTER(const device_bf16) keys,
-			   SHARED_POINTER(const device_bf16) values, uint32_t start, float scale)
+DEVICE void step_over_keys(struct queries<HEAD> &s, SHARED_POINTER(const device_half) keys,
+			   SHARED_POINTER(const device_half) values, uint32_t start, float scale)
 {
 	uint32_t lane = thread_index() % WARP, g = lane / 4, t = lane % 4;
 	float score[KEYS / 8][4], largest[2] = {s.largest[0], s.largest[1]};
@@ -124,13 +124,13 @@ DEVICE void step_over_keys(struct queries<HEAD> &s, SHARED_POINTER(const device_
 template <uint32_t HEAD>
 KERNEL(attention, THREADS)(struct attention_work work)
 {
-	SHARED(device_bf16, keys, KEYS * (HEAD + PAD));
-	SHARED(device_bf16, values, HEAD * (KEYS + PAD));
+	SHARED(device_half, keys, KEYS * (HEAD + PAD));
+	SHARED(device_half, values, HEAD * (KEYS + PAD));
 	GLOBAL(const struct device_tile) tiles = global(work.tiles);
 	GLOBAL(const struct device_segment) segments = global(work.segments);
 	GLOBAL(const uint32_t) rows = global(work.rows);
-	GLOBAL(const device_bf16) qkv = global(work.qkv);
-	GLOBAL(device_bf16) mixed = global(work.mixed);
+	GLOBAL(const device_half) qkv = global(work.qkv);
+	GLOBAL(device_half) mixed = global(work.mixed);
 	struct device_tile tile = tiles[block_index()];
 	struct device_segment segment = segments[tile.segment];
 	uint32_t kv_head = block_index_y(), group = work.heads / work.kv_heads;
@@ -187,7 +187,7 @@ KERNEL(attention, THREADS)(struct attention_work work)
 					uint32_t dim = n * 8 + t * 2 + i;
 					if (dim < work.head_size)
 						mixed[place[r] + dim] =
-						    bf16_from_float(s.mixed[n][r * 2 + i] / s.sum[r]);
+						    half_from_float(s.mixed[n][r * 2 + i] / s.sum[r]);
 				}
 }
 

@@ -14,10 +14,14 @@
 #include <stdint.h>
 
 /* Rises with any change of this file; the loader refuses another. */
-enum { DEVICE_TABLE_VERSION = 1 };
+enum { DEVICE_TABLE_VERSION = 2 };
 #define DEVICE_TABLE_SYMBOL "exitpoll_device_table"
 
-typedef uint16_t device_bf16;
+/* fp16: an eighth of bf16's rounding error at the same speed, and bf16 weights are exact in it. Its
+ * range ends at 65,504, so what may grow large (SwiGLU's products, the sums a layer adds to its rows) is stored
+ * divided by DEVICE_SHRINK, a power of two; what grows beyond even so becomes infinite and is noticed. */
+typedef uint16_t device_half;
+#define DEVICE_SHRINK 16.0f
 
 struct device;
 
@@ -46,25 +50,25 @@ enum { DEVICE_TILE_QUERIES = 64 };      /* queries (rows x heads of a group) of 
 
 struct embed_work {
 	const int32_t *ids;             /* [count] */
-	const device_bf16 *table;       /* [V, width] */
+	const device_half *table;       /* [V, width] */
 	float *hidden;                  /* [count, width] */
 	uint32_t count, width;
 };
 
-/* hidden[row] += delta[i] (NULL: nothing); normed[i] = rms_norm(hidden[row]) with row = rows[i] (NULL: i). */
+/* hidden[row] += delta[i] * DEVICE_SHRINK (NULL: nothing); normed[i] = rms_norm(hidden[row]) with row = rows[i] (NULL: i). */
 struct norm_work {
 	float *hidden;                  /* [.., width] */
-	const device_bf16 *delta;       /* [count, width] or NULL */
+	const device_half *delta;       /* [count, width] or NULL */
 	const uint32_t *rows;           /* [count] or NULL */
 	const float *weight;            /* [width]; NULL: only the sum */
-	device_bf16 *normed;            /* [count, width] */
+	device_half *normed;            /* [count, width] */
 	uint32_t count, width;
 	float epsilon;
 };
 
 /* In place: biases, then queries and keys turned by their positions (rotate-half). */
 struct rope_work {
-	device_bf16 *qkv;               /* [count, (heads + 2 kv_heads) * head_size] */
+	device_half *qkv;               /* [count, (heads + 2 kv_heads) * head_size] */
 	const float *bias;              /* [(heads + 2 kv_heads) * head_size] or NULL */
 	const uint32_t *positions;      /* [count] */
 	const float *cosines, *sines;   /* [positions, head_size / 2] */
@@ -72,18 +76,18 @@ struct rope_work {
 };
 
 struct attention_work {
-	const device_bf16 *qkv;         /* [rows, (heads + 2 kv_heads) * head_size] */
-	const device_bf16 *kept;        /* [instruction, 2 kv_heads * head_size]: keys, values */
+	const device_half *qkv;         /* [rows, (heads + 2 kv_heads) * head_size] */
+	const device_half *kept;        /* [instruction, 2 kv_heads * head_size]: keys, values */
 	const struct device_tile *tiles;/* [tiles_count] */
 	const struct device_segment *segments;
 	const uint32_t *rows;           /* [..] row of the batch of each row of the list; NULL: the same */
-	device_bf16 *mixed;             /* [.., heads * head_size] by place in the list */
+	device_half *mixed;             /* [.., heads * head_size] by place in the list */
 	uint32_t tiles_count, instruction, heads, kv_heads, head_size;
 };
 
 struct swiglu_work {
-	const device_bf16 *gate_up;     /* [count, 2 width]: gate, then up */
-	device_bf16 *out;               /* [count, width] */
+	const device_half *gate_up;     /* [count, 2 width]: gate, then up */
+	device_half *out;               /* [count, width] divided by DEVICE_SHRINK */
 	uint32_t count, width;
 };
 
@@ -115,12 +119,13 @@ struct decide_work {
 	double threshold;
 };
 
-/* out[rows, columns] = x[rows, depth] weights[columns, depth]^T, fp32 sums, bf16 out. Buffers hold rows up
- * to the next multiple of DEVICE_PRODUCT_ROWS; those rows of out are written with anything. */
+/* out[rows, columns] = scale x[rows, depth] weights[columns, depth]^T, fp32 sums, fp16 out. Buffers hold rows
+ * up to the next multiple of DEVICE_PRODUCT_ROWS; those rows of out are written with anything. */
 struct product_work {
-	const device_bf16 *x, *weights;
-	device_bf16 *out;
+	const device_half *x, *weights;
+	device_half *out;
 	uint32_t rows, columns, depth;
+	float scale;
 };
 enum { DEVICE_PRODUCT_ROWS = 128 };
 

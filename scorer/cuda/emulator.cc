@@ -197,8 +197,8 @@ float warp_xor(float value, uint32_t mask)
 	return show(mine)[lane ^ mask].value;
 }
 
-static float low_half(uint32_t pair) { return bf16_to_float((device_bf16)pair); }
-static float high_half(uint32_t pair) { return bf16_to_float((device_bf16)(pair >> 16)); }
+static float low_half(uint32_t pair) { return half_to_float((device_half)pair); }
+static float high_half(uint32_t pair) { return half_to_float((device_half)(pair >> 16)); }
 
 void warp_product(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
@@ -463,13 +463,13 @@ static void product(struct device *device, const struct product_work *work)
 		uint32_t count = work->rows - first < 32 ? work->rows - first : 32;
 		float *x = scratch, *w = scratch + 32 * (size_t)DEPTH_MAX;
 		for (size_t i = 0; i < count * depth; i++)
-			x[i] = bf16_to_float(work->x[first * depth + i]);
+			x[i] = half_to_float(work->x[first * depth + i]);
 		for (size_t n = 0; n < columns; n++) {
 			for (size_t k = 0; k < depth; k++)
-				w[k] = bf16_to_float(work->weights[n * depth + k]);
+				w[k] = half_to_float(work->weights[n * depth + k]);
 			for (uint32_t row = 0; row < count; row++)
 				work->out[(first + row) * columns + n] =
-				    bf16_from_float(dot(x + row * depth, w, work->depth));
+				    half_from_float(dot(x + row * depth, w, work->depth) * work->scale);
 		}
 	}
 	/* The real product writes its padding; whoever reads it shall see. */

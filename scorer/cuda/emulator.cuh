@@ -9,6 +9,7 @@
 extern "C" {
 #include "scorer/cuda/device.h"
 }
+#include "scorer/half.h"
 
 #include <math.h>
 #include <string.h>
@@ -70,33 +71,18 @@ template <typename T> static inline checked<T> emulator_shared(int line, size_t 
 	return checked<T>{(T *)range.begin, range};
 }
 
-DEVICE float bf16_to_float(device_bf16 value)
-{
-	uint32_t bits = (uint32_t)value << 16;
-	float out;
-	memcpy(&out, &bits, sizeof out);
-	return out;
-}
+DEVICE float half_to_float(device_half value) { return half_widen(value); }
+DEVICE device_half half_from_float(float value) { return half_round(value); }
 
-/* Round to nearest, ties to even; NaN as the GPU's cvt gives it. */
-DEVICE device_bf16 bf16_from_float(float value)
-{
-	uint32_t bits;
-	memcpy(&bits, &value, sizeof bits);
-	if (isnan(value))
-		return 0x7fff;
-	return (device_bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-DEVICE uint32_t load_pair(checked<const device_bf16> from)
+DEVICE uint32_t load_pair(checked<const device_half> from)
 {
 	uint32_t out;
 	memcpy(&out, from.look(0, 4, 4), 4);
 	return out;
 }
 
-struct octet { device_bf16 lane[8]; };
-DEVICE octet load_octet(checked<const device_bf16> from)
+struct octet { device_half lane[8]; };
+DEVICE octet load_octet(checked<const device_half> from)
 {
 	octet out;
 	memcpy(out.lane, from.look(0, 16, 16), 16);

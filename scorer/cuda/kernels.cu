@@ -23,23 +23,23 @@ static uint32_t blocks_for(uint32_t rows)
 KERNEL(embed, THREADS)(struct embed_work work)
 {
 	GLOBAL(const int32_t) ids = global(work.ids);
-	GLOBAL(const device_bf16) table = global(work.table);
+	GLOBAL(const device_half) table = global(work.table);
 	GLOBAL(float) hidden = global(work.hidden);
 	uint32_t row = row_of_warp();
 	if (row >= work.count)
 		return;
 	size_t from = (size_t)ids[row] * work.width, to = (size_t)row * work.width;
 	for (uint32_t i = thread_index() % WARP; i < work.width; i += WARP)
-		hidden[to + i] = bf16_to_float(table[from + i]);
+		hidden[to + i] = half_to_float(table[from + i]);
 }
 
 KERNEL(norm, THREADS)(struct norm_work work)
 {
 	GLOBAL(float) hidden = global(work.hidden);
-	GLOBAL(const device_bf16) delta = global(work.delta);
+	GLOBAL(const device_half) delta = global(work.delta);
 	GLOBAL(const uint32_t) rows = global(work.rows);
 	GLOBAL(const float) weight = global(work.weight);
-	GLOBAL(device_bf16) normed = global(work.normed);
+	GLOBAL(device_half) normed = global(work.normed);
 	uint32_t place = row_of_warp(), lane = thread_index() % WARP;
 	if (place >= work.count)
 		return;
@@ -49,7 +49,7 @@ KERNEL(norm, THREADS)(struct norm_work work)
 	for (uint32_t i = lane; i < work.width; i += WARP) {
 		float x = hidden[row + i];
 		if (work.delta) {
-			x += bf16_to_float(delta[dense + i]);
+			x += half_to_float(delta[dense + i]) * DEVICE_SHRINK;
 			hidden[row + i] = x;
 		}
 		squares += x * x;
@@ -58,13 +58,13 @@ KERNEL(norm, THREADS)(struct norm_work work)
 		return;
 	float scale = 1 / sqrtf(warp_sum(squares) / (float)work.width + work.epsilon);
 	for (uint32_t i = lane; i < work.width; i += WARP)
-		normed[dense + i] = bf16_from_float(hidden[row + i] * scale * weight[i]);
+		normed[dense + i] = half_from_float(hidden[row + i] * scale * weight[i]);
 }
 
 /* Each lane owns pairs (i, i + half) of all heads: nobody else reads what it writes. */
 KERNEL(rope, THREADS)(struct rope_work work)
 {
-	GLOBAL(device_bf16) qkv = global(work.qkv);
+	GLOBAL(device_half) qkv = global(work.qkv);
 	GLOBAL(const float) bias = global(work.bias);
 	GLOBAL(const uint32_t) positions = global(work.positions);
 	GLOBAL(const float) cosines = global(work.cosines);
@@ -78,29 +78,29 @@ KERNEL(rope, THREADS)(struct rope_work work)
 	for (uint32_t pair = thread_index() % WARP; pair < pairs; pair += WARP) {
 		uint32_t head = pair / half, i = pair % half;
 		uint32_t low = head * work.head_size + i, high = low + half;
-		float first = bf16_to_float(qkv[base + low]), second = bf16_to_float(qkv[base + high]);
+		float first = half_to_float(qkv[base + low]), second = half_to_float(qkv[base + high]);
 		if (work.bias) {
 			first += bias[low];
 			second += bias[high];
 		}
 		float cosine = head < turned ? cosines[angle + i] : 1, sine = head < turned ? sines[angle + i] : 0;
-		qkv[base + low] = bf16_from_float(first * cosine - second * sine);
-		qkv[base + high] = bf16_from_float(second * cosine + first * sine);
+		qkv[base + low] = half_from_float(first * cosine - second * sine);
+		qkv[base + high] = half_from_float(second * cosine + first * sine);
 	}
 }
 
 KERNEL(swiglu, THREADS)(struct swiglu_work work)
 {
-	GLOBAL(const device_bf16) gate_up = global(work.gate_up);
-	GLOBAL(device_bf16) out = global(work.out);
+	GLOBAL(const device_half) gate_up = global(work.gate_up);
+	GLOBAL(device_half) out = global(work.out);
 	uint32_t row = row_of_warp();
 	if (row >= work.count)
 		return;
 	size_t from = (size_t)row * 2 * work.width, to = (size_t)row * work.width;
 	for (uint32_t i = thread_index() % WARP; i < work.width; i += WARP) {
-		float gate = bf16_to_float(gate_up[from + i]);
-		float up = bf16_to_float(gate_up[from + work.width + i]);
-		out[to + i] = bf16_from_float(gate / (1 + expf(-gate)) * up);
+		float gate = half_to_float(gate_up[from + i]);
+		float up = half_to_float(gate_up[from + work.width + i]);
+		out[to + i] = half_from_float(gate / (1 + expf(-gate)) * up / DEVICE_SHRINK);
 	}
 }
 

@@ -29,19 +29,24 @@ DEVICE uint32_t block_index_y(void) { return blockIdx.y; }
 DEVICE void block_barrier(void) { __syncthreads(); }
 DEVICE float warp_xor(float value, uint32_t mask) { return __shfl_xor_sync(0xffffffffu, value, (int)mask); }
 
-DEVICE float bf16_to_float(device_bf16 value) { return __uint_as_float((uint32_t)value << 16); }
-DEVICE device_bf16 bf16_from_float(float value)
+DEVICE float half_to_float(device_half value)
 {
-	device_bf16 out;
-	asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out) : "f"(value));
+	float out;
+	asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(value));
+	return out;
+}
+DEVICE device_half half_from_float(float value)
+{
+	device_half out;
+	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out) : "f"(value));
 	return out;
 }
 
 /* Two neighbours as one word, the first in the low half; 4-byte aligned. */
-DEVICE uint32_t load_pair(const device_bf16 *from) { return *(const uint32_t *)from; }
-struct octet { device_bf16 lane[8]; };
+DEVICE uint32_t load_pair(const device_half *from) { return *(const uint32_t *)from; }
+struct octet { device_half lane[8]; };
 /* Eight neighbours; 16-byte aligned. */
-DEVICE octet load_octet(const device_bf16 *from)
+DEVICE octet load_octet(const device_half *from)
 {
 	octet out;
 	*(uint4 *)out.lane = *(const uint4 *)from;
@@ -53,7 +58,7 @@ DEVICE octet load_octet(const device_bf16 *from)
  * b rows 2t and 2t + 8 (+1) of column g; d rows g and g + 8, columns 2t and 2t + 1. */
 DEVICE void warp_product(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
-	asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+	asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
 	    "{%0,%1,%2,%3};"
 	    : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
 	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -72,7 +77,7 @@ DEVICE void warp_product(float d[4], const uint32_t a[4], const uint32_t b[2])
 
 DEVICE uint32_t pack_pair(float low, float high)
 {
-	return (uint32_t)bf16_from_float(low) | (uint32_t)bf16_from_float(high) << 16;
+	return (uint32_t)half_from_float(low) | (uint32_t)half_from_float(high) << 16;
 }
 
 /* The same order of additions in every lane, so the same bits. */

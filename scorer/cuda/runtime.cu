@@ -252,7 +252,7 @@ static void copy_rows(struct device *device, void *device_to, size_t to_pitch, c
 /* To cuBLASLt, which counts columns first: out^T[columns, rows] = weights[depth, columns]^T x^T[depth, rows]. */
 static cublasStatus_t rows_layout(cublasLtMatrixLayout_t *out, uint32_t width, uint32_t rows)
 {
-	return cublasLtMatrixLayoutCreate(out, CUDA_R_16BF, width, rows, width);
+	return cublasLtMatrixLayoutCreate(out, CUDA_R_16F, width, rows, width);
 }
 
 /* No partial sums: a split over the depth adds in an order that the number of rows decides. */
@@ -345,13 +345,13 @@ static void product(struct device *device, const struct product_work *work)
 		failed_product(device, "a product that was not prepared", CUBLAS_STATUS_INVALID_VALUE);
 		return;
 	}
-	float one = 1, zero = 0;
+	float zero = 0;
 	cublasLtMatrixLayout_t x = NULL, out = NULL;
 	cublasStatus_t code = rows_layout(&x, plan->depth, rows);
 	if (!code)
 		code = rows_layout(&out, plan->columns, rows);
 	if (!code)
-		code = cublasLtMatmul(device->blas, plan->operation, &one, work->weights, plan->weights, work->x, x,
+		code = cublasLtMatmul(device->blas, plan->operation, &work->scale, work->weights, plan->weights, work->x, x,
 				      &zero, work->out, out, work->out, out, &plan->algorithm,
 				      device->workspace, workspace_bytes, device->queue);
 	failed_product(device, "a product", code);

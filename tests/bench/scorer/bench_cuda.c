@@ -64,11 +64,11 @@ static double product_tflops(const struct device_table *table, struct device *de
 	must(table->allocate(device, (size_t)rows * columns * 2, &out, &error), &error);
 	/* Real numbers: zeros would draw less power and run faster. */
 	size_t values = (size_t)(rows > columns ? rows : columns) * depth;
-	device_bf16 *numbers = malloc(values * sizeof *numbers);
+	device_half *numbers = malloc(values * sizeof *numbers);
 	uint32_t seed = 1;
 	for (size_t i = 0; i < values; i++) {
 		seed = seed * 1664525u + 1013904223u;
-		numbers[i] = (device_bf16)(0x3f00 | (seed >> 16 & 0x80ff));
+		numbers[i] = (device_half)(0x3f00 | (seed >> 16 & 0x80ff));
 	}
 	must(table->upload(device, x, numbers, (size_t)rows * depth * 2, &error), &error);
 	must(table->upload(device, weights, numbers, (size_t)columns * depth * 2, &error), &error);

@@ -1,4 +1,4 @@
-/* The quick start's whole model through the cuda backend's emulation, in bf16, against fp32 on the CPU. Skipped
+/* The quick start's whole model through the cuda backend's emulation, in fp16, against fp32 on the CPU. Skipped
  * where the model is not. */
 #include "scorer/score_prompt.h"
 
@@ -23,11 +23,24 @@ static struct score_prompt *open_smollm2(const char *path, const char *backend)
 	return scoring;
 }
 
-/* All 30 layers' answer logits. The bound is a tenth of the layer's scale: where two answers of a large row nearly
- * cancel (layers 20 to 27), bf16 activations were seen to move them by 7 % of what is left, bf16 weights alone by
- * 2 %. The last layer's answers, near 25, move by 2^-9 of that, which is p_click's 1.3e-2 here: held to 2e-2. */
+static struct score_prompt_result *read_layers(struct score_prompt *scoring, const char *text)
+{
+	struct score_prompt_result *out = malloc(sizeof *out);
+	struct error error = {0};
+	ck_assert_msg(score_prompt_text(scoring, text_of(text), true, out, &error) == STATUS_OK, "%s", error.text);
+	ck_assert_uint_eq(out->layers_count, 30);
+	return out;
+}
+
+/* All 30 layers' answers: p within 2e-3 (seen: 1.7e-3), logits within 2 % of the layer's scale: where
+ * two answers of a large row nearly cancel (layers 20 to 27), .7 % of what is left was seen. */
 START_TEST(smollm2_against_fp32)
 {
+	static const char *const texts[] = {
+		"The user liked shampoo, soap and cream. Will hair spray be clicked? Yes or No?",
+		"<|im_start|>user\nRated 5: a vampire film. Next: a comedy of 1942. Clicked?<|im_end|>\n<|im_start|>assistant\n",
+		"Yes", "It rains in Lisbon, it snows in Oslo, and nobody asked: will the umbrella be bought today?",
+	};
 	char path[512];
 	const char *cache = getenv("EXITPOLL_CACHE"), *home = getenv("HOME");
 	snprintf(path, sizeof path, "%s%s/models/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -36,27 +49,23 @@ START_TEST(smollm2_against_fp32)
 		printf("skipped: no %s\n", path);
 		return;
 	}
-	static const char text[] = "The user liked shampoo, soap and cream. Will hair spray be clicked? Yes or No?";
 	struct score_prompt *gpu = open_smollm2(path, "cuda"), *cpu = open_smollm2(path, "cpu");
-	struct score_prompt_result *a = malloc(sizeof *a), *b = malloc(sizeof *b);
-	struct error error = {0};
-	ck_assert_int_eq(score_prompt_text(gpu, text_of(text), true, a, &error), STATUS_OK);
-	ck_assert_int_eq(score_prompt_text(cpu, text_of(text), true, b, &error), STATUS_OK);
-	ck_assert_uint_eq(a->layers_count, 30);
-	ck_assert_uint_eq(b->layers_count, 30);
-	double largest = 0;
-	for (uint32_t l = 0; l < 30; l++) {
-		double yes = (double)b->layers[l].yes, no = (double)b->layers[l].no;
-		double scale = fmax(fmax(fabs(yes), fabs(no)), 1);
-		largest = fmax(largest, fabs((double)a->layers[l].yes - yes) / scale);
-		largest = fmax(largest, fabs((double)a->layers[l].no - no) / scale);
+	double largest = 0, difference = 0;
+	for (size_t t = 0; t < sizeof texts / sizeof texts[0]; t++) {
+		struct score_prompt_result *a = read_layers(gpu, texts[t]), *b = read_layers(cpu, texts[t]);
+		for (uint32_t l = 0; l < 30; l++) {
+			double yes = (double)b->layers[l].yes, no = (double)b->layers[l].no;
+			double scale = fmax(fmax(fabs(yes), fabs(no)), 1);
+			largest = fmax(largest, fabs((double)a->layers[l].yes - yes) / scale);
+			largest = fmax(largest, fabs((double)a->layers[l].no - no) / scale);
+			difference = fmax(difference, fabs((double)a->layers[l].p - (double)b->layers[l].p));
+		}
+		free(a);
+		free(b);
 	}
-	double difference = fabs((double)a->p_click - (double)b->p_click);
-	printf("SmolLM2 in bf16: logits at most %.2g of their scale off fp32, p_click %.2g\n", largest, difference);
-	ck_assert_msg(largest <= .1, "logits are off by %g of their scale", largest);
-	ck_assert_double_le(difference, 2e-2);
-	free(a);
-	free(b);
+	printf("SmolLM2 in fp16: logits at most %.2g of their scale off fp32, p %.2g\n", largest, difference);
+	ck_assert_msg(largest <= 2e-2, "logits are off by %g of their scale", largest);
+	ck_assert_double_le(difference, 2e-3);
 	score_prompt_close(gpu);
 	score_prompt_close(cpu);
 }
