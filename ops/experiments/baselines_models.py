@@ -5,11 +5,14 @@ They read ids alone: user, candidate, and the user's earlier items with the star
     DIN       the history weighted by an attention unit that sees the candidate (Zhou et al., 2018)
     SIM       soft search: the 10 nearest of the last 50 items, then DIN's attention over them (Pi et al., 2020)
     GRU4Rec   the last state of a GRU over the history, beside the candidate (Hidasi et al., 2016)
-With ratings, an embedding of the stars is added to that of each item of the history. All else is equal: 16
-dimensions, a deep part of 64 and 32, AdamW at 1e-3 with decay 5 on ids' embeddings and .01 elsewhere, batches of
-1,024 candidates, binary cross-entropy, early stopping by the validation's AUC with patience 1. One thread, so that the
-same seed gives the same scores. (On Beauty, liked, ids without decay overfit in their second epoch.)
+With ratings, an embedding of the stars is added to that of each item of the history. `-statistics` adds the
+standardised fresh statistics to the input of the deep part. All else is equal: a deep part of 64 and 32, AdamW with
+decay .01 but for ids' embeddings, batches of 1,024 candidates, binary cross-entropy, early stopping by the
+validation's AUC (within impressions where candidates compete). SEARCH is the budget: each row is trained once
+with each of its settings, and the one that validation likes best is its row. One thread, so that the same seed gives
+the same scores.
 """
+import json
 import sys
 from pathlib import Path
 
@@ -18,35 +21,43 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tuning"))
-from measures import auc  # noqa: E402
+from baselines_classic import logit_columns  # noqa: E402
+from baselines_data import TEST, TRAIN, VALIDATION, about  # noqa: E402
+from measures import auc, impression_auc  # noqa: E402
 
-TRAIN, VALIDATION, TEST = range(3)
-DIMENSIONS, BATCH, EPOCHS_MAX, PATIENCE, FOUND, SHORT_HISTORY = 16, 1024, 20, 1, 10, 15
-STARS = 6       # 0: none
+BATCH, EPOCHS_MAX, PATIENCE, FOUND, SHORT_HISTORY = 1024, 12, 1, 10, 15
+STARS = 12      # rating + 1; 0: none
+# On Beauty, liked, ids without decay overfit in their second epoch.
+SEARCH = [
+    {"dimensions": 16, "decay": 5.0, "rate": 1e-3, "dropout": .2},
+    {"dimensions": 16, "decay": 1.0, "rate": 1e-3, "dropout": .2},
+    {"dimensions": 32, "decay": 5.0, "rate": 1e-3, "dropout": .4},
+    {"dimensions": 16, "decay": 5.0, "rate": 3e-3, "dropout": .2},
+]
 
 
-def deep(inputs):
-    return nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(), nn.Dropout(.2), nn.Linear(64, 32), nn.ReLU(),
+def deep(inputs, dropout):
+    return nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, 32), nn.ReLU(),
                          nn.Linear(32, 1))
 
 
 class Model(nn.Module):
     """Embeddings and the parts that all four share; `summary` differs."""
 
-    def __init__(self, kind, ratings, users, items):
+    def __init__(self, kind, ratings, users, items, statistics, dimensions, dropout):
         super().__init__()
-        self.kind, self.ratings = kind, ratings
-        self.user = nn.Embedding(users + 1, DIMENSIONS)
-        self.item = nn.Embedding(items + 1, DIMENSIONS, padding_idx=0)
-        self.stars = nn.Embedding(STARS, DIMENSIONS, padding_idx=0)
+        self.kind, self.ratings, self.dimensions = kind, ratings, dimensions
+        self.user = nn.Embedding(users + 1, dimensions)
+        self.item = nn.Embedding(items + 1, dimensions, padding_idx=0)
+        self.stars = nn.Embedding(STARS, dimensions, padding_idx=0)
         self.user_bias, self.item_bias = nn.Embedding(users + 1, 1), nn.Embedding(items + 1, 1)
         for table in (self.user, self.item, self.stars):
             nn.init.normal_(table.weight, std=.05)
         for table in (self.user_bias, self.item_bias):
             nn.init.zeros_(table.weight)
-        self.attention = nn.Sequential(nn.Linear(4 * DIMENSIONS, 32), nn.ReLU(), nn.Linear(32, 1))
-        self.gru = nn.GRU(DIMENSIONS, DIMENSIONS, batch_first=True)
-        self.deep = deep(4 * DIMENSIONS)
+        self.attention = nn.Sequential(nn.Linear(4 * dimensions, 32), nn.ReLU(), nn.Linear(32, 1))
+        self.gru = nn.GRU(dimensions, dimensions, batch_first=True)
+        self.deep = deep(4 * dimensions + statistics, dropout)
 
     def entries(self, history, stars):
         vectors = self.item(history)
@@ -71,66 +82,101 @@ class Model(nn.Module):
             size, lengths = entries.shape[1], known.sum(1).long()
             places = (torch.arange(size) + (size - lengths)[:, None]) % size
             states = self.gru(entries.gather(1, places[..., None].expand_as(entries)))[0]
-            last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, DIMENSIONS)
+            last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, self.dimensions)
             return states.gather(1, last)[:, 0] * (lengths > 0)[:, None]
         if self.kind == "deepfm":
             return entries.sum(1) / known.sum(1, keepdim=True).clamp(min=1)
         return self.attend(entries, known, candidate)
 
-    def forward(self, user, item, history, stars):
+    def forward(self, user, item, history, stars, statistics):
         candidate, who = self.item(item), self.user(user)
         summary = self.summary(history, stars, candidate)
-        logit = self.deep(torch.cat([who, candidate, summary, summary * candidate], -1))[:, 0]
+        logit = self.deep(torch.cat([who, candidate, summary, summary * candidate, statistics], -1))[:, 0]
         logit = logit + self.user_bias(user)[:, 0] + self.item_bias(item)[:, 0]
         if self.kind == "deepfm":
             logit = logit + (who * candidate + who * summary + candidate * summary).sum(-1)
         return logit
 
 
-def train_and_score(row, data, seed):
-    """Logits of the test's candidates after the epoch with the greatest validation AUC."""
-    torch.manual_seed(seed)
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    kind, ratings = row.split("-")[0], not row.endswith("-no-ratings")
-    group = torch.from_numpy(data["group"]).long()
-    item, label = torch.from_numpy(data["item"]).long(), torch.from_numpy(data["label"].astype(np.float32))
-    user, history = torch.from_numpy(data["user"]).long(), torch.from_numpy(data["history"]).long()
-    stars, part = torch.from_numpy(data["stars"]).long(), data["part"][data["group"]]
-    model = Model(kind, ratings, int(data["users"]), int(data["items"]))
-    ids = [table.weight for table in (model.user, model.item, model.user_bias, model.item_bias)]
-    others = [p for p in model.parameters() if all(p is not weight for weight in ids)]
-    optimiser = torch.optim.AdamW([{"params": ids, "weight_decay": 5.0}, {"params": others, "weight_decay": .01}],
-                                  lr=1e-3)
-    loss_of = nn.functional.binary_cross_entropy_with_logits
+def standardised(data):
+    names, part = [str(name) for name in data["names"]], data["part"][data["group"]]
+    columns = logit_columns(data["features"], names)
+    return ((columns - columns[part == TRAIN].mean(0)) / (columns[part == TRAIN].std(0) + 1e-9)).astype(np.float32)
 
-    def logits(rows):
-        which = group[rows]
-        return model(user[which], item[rows], history[which], stars[which])
 
-    def score(rows):
+class Training:
+    """One row's data as tensors, and a run with one setting of SEARCH."""
+
+    def __init__(self, row, data, seed):
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        self.row, self.seed, self.clicked = row, seed, about(data)["clicked"]
+        self.kind, self.ratings = row.split("-")[0], not row.endswith("-no-ratings")
+        self.sizes = int(data["users"]), int(data["items"])
+        self.group, self.item = torch.from_numpy(data["group"]).long(), torch.from_numpy(data["item"]).long()
+        self.label, self.user = torch.from_numpy(data["label"].astype(np.float32)), torch.from_numpy(data["user"]).long()
+        self.history, self.stars = torch.from_numpy(data["history"]).long(), torch.from_numpy(data["stars"]).long()
+        self.statistics = torch.from_numpy(standardised(data) if row.endswith("-statistics")
+                                           else np.zeros((len(data["group"]), 0), np.float32))
+        part = data["part"][data["group"]]
+        self.rows = [torch.from_numpy(np.flatnonzero(part == p)) for p in (TRAIN, VALIDATION, TEST)]
+
+    def logits(self, model, rows):
+        which = self.group[rows]
+        return model(self.user[which], self.item[rows], self.history[which], self.stars[which], self.statistics[rows])
+
+    def score(self, model, rows):
         model.eval()
         with torch.no_grad():
-            return torch.cat([logits(chunk) for chunk in rows.split(8192)])
+            return torch.cat([self.logits(model, chunk) for chunk in rows.split(8192)])
 
-    train, validation, test = (torch.from_numpy(np.flatnonzero(part == p)) for p in (TRAIN, VALIDATION, TEST))
-    best, kept, waited = 0.0, None, 0
-    for epoch in range(EPOCHS_MAX):
-        model.train()
-        for rows in train[torch.randperm(len(train))].split(BATCH):
-            optimiser.zero_grad()
-            loss_of(logits(rows), label[rows]).backward()
-            optimiser.step()
-        reached = auc(score(validation).numpy(), label[validation].numpy())
-        print(f"{row}: epoch {epoch + 1}, validation AUC {reached:.4f}", file=sys.stderr, flush=True)
-        if reached > best:
-            best, waited = reached, 0
-            kept = {name: value.clone() for name, value in model.state_dict().items()}
-        else:
-            waited += 1
-            if waited == PATIENCE:
-                break
-    if kept is None:
-        sys.exit(f"{row}: no epoch had a validation AUC")
-    model.load_state_dict(kept)
-    return score(test).numpy().astype(float)
+    def run(self, setting):
+        """(validation AUC, logits of the test's candidates) after the epoch with the greatest validation AUC."""
+        torch.manual_seed(self.seed)
+        train, validation, test = self.rows
+        model = Model(self.kind, self.ratings, *self.sizes, self.statistics.shape[1], setting["dimensions"],
+                      setting["dropout"])
+        ids = [table.weight for table in (model.user, model.item, model.user_bias, model.item_bias)]
+        others = [p for p in model.parameters() if all(p is not weight for weight in ids)]
+        optimiser = torch.optim.AdamW([{"params": ids, "weight_decay": setting["decay"]},
+                                       {"params": others, "weight_decay": .01}], lr=setting["rate"])
+        best, kept, waited = 0.0, None, 0
+        for epoch in range(EPOCHS_MAX):
+            model.train()
+            for rows in train[torch.randperm(len(train))].split(BATCH):
+                optimiser.zero_grad()
+                nn.functional.binary_cross_entropy_with_logits(self.logits(model, rows), self.label[rows]).backward()
+                optimiser.step()
+            scores, labels = self.score(model, validation).numpy(), self.label[validation].numpy()
+            reached = impression_auc(scores, labels, self.group[validation].numpy()) if self.clicked \
+                else auc(scores, labels)
+            print(f"{self.row} {setting}: epoch {epoch + 1}, validation AUC {reached:.4f}", file=sys.stderr, flush=True)
+            if reached > best:
+                best, waited = reached, 0
+                kept = {name: value.clone() for name, value in model.state_dict().items()}
+            else:
+                waited += 1
+                if waited == PATIENCE:
+                    break
+        if kept is None:
+            sys.exit(f"{self.row}: no epoch had a validation AUC")
+        model.load_state_dict(kept)
+        return best, self.score(model, test).numpy().astype(float)
+
+
+def search(row, data, seed, log):
+    """Logits of the test's candidates by the setting with the greatest validation AUC. log: a file of one JSON line a
+    run, with its test scores beside it (.npy); runs that are there are not made again."""
+    training, tried = Training(row, data, seed), {}
+    if log.exists():
+        tried = {json.dumps(run["setting"]): run for run in map(json.loads, log.read_text().splitlines())}
+    for place, setting in enumerate(SEARCH):
+        if json.dumps(setting) in tried:
+            continue
+        reached, scores = training.run(setting)
+        np.save(log.with_suffix(f".{place}.npy"), scores)
+        tried[json.dumps(setting)] = {"setting": setting, "validation": reached}
+        with log.open("a") as out:
+            out.write(json.dumps({"setting": setting, "validation": reached}) + "\n")
+    best = max(range(len(SEARCH)), key=lambda place: tried[json.dumps(SEARCH[place])]["validation"])
+    return np.load(log.with_suffix(f".{best}.npy"))

@@ -19,8 +19,9 @@ except ImportError:
 
 EXPERIMENTS = ROOT / "ops" / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
-import baselines
+import baselines_classic
 import baselines_data
+import baselines_judge
 
 ROWS = "popularity,means,means-frozen,logistic"
 
@@ -52,14 +53,17 @@ def test_measures():
         for j in np.flatnonzero(labels == 0):
             pairs += weights[i] * weights[j]
             won += weights[i] * weights[j] * (scores[i] > scores[j] or .5 * (scores[i] == scores[j]))
-    check(abs(baselines.weighted_auc(order, starts, labels, weights) - won / pairs) < 1e-12, "weighted AUC")
-    which, values = baselines.per_impression_auc(np.array([1., 2, 2, 5, 6, 7]), np.array([0., 1, 0, 1, 1, 0]),
-                                                 np.array([3, 3, 3, 4, 4, 7]))
-    check(which.tolist() == [3] and values.tolist() == [.75], f"AUC within: {which} {values}")
+    check(abs(baselines_judge.weighted_auc(order, starts, labels, weights) - won / pairs) < 1e-12, "weighted AUC")
+    # Groups need not be together: users' are not.
+    which, values, rows = baselines_judge.grouped_auc(np.array([1., 5, 2, 2, 6, 7]), np.array([0., 1, 1, 0, 1, 0]),
+                                                      np.array([3, 4, 3, 3, 4, 7]))
+    check(which.tolist() == [3] and values.tolist() == [.75] and rows.tolist() == [3], f"AUC within: {which} {values}")
+    mean = baselines_judge.mean_by(np.array([.5, 1.]), [np.array([1., 3.]), np.zeros(2)])
+    check(mean[0] == .875 and np.isnan(mean[1]), f"weighted mean: {mean}")
     columns = random_.normal(size=(500, 3))
     labels = (columns[:, 0] + random_.normal(size=500) > 0).astype(float)
-    model = baselines.fit_logistic(columns, labels)
-    p = 1 / (1 + np.exp(-baselines.score_logistic(model, columns)))
+    model = baselines_classic.fit_logistic(columns, labels)
+    p = 1 / (1 + np.exp(-baselines_classic.score_logistic(model, columns)))
     check(np.abs(columns.T @ (p - labels)).max() < .05, "the gradient is not zero at the solution")
 
 
@@ -89,13 +93,13 @@ def test_table():
         tested = data["part"][data["group"]] == baselines_data.TEST
         first_day = np.flatnonzero(tested & (data["time"][data["group"]] == data["time"][tested[data["group"]]].min()))
         names = [str(n) for n in data["names"]]
-        running = data["features"][first_day][:, [names.index(n) for n in baselines.MEANS]]
+        running = data["features"][first_day][:, [names.index(n) for n in baselines_classic.MEANS]]
         check(len(first_day) > 5, "no samples at the first time of the test")
-        frozen = baselines.frozen_means(data, first_day)
+        frozen = baselines_classic.frozen_means(data, first_day)
         check(np.abs(running - frozen).max() < 1e-5, f"frozen means: {np.abs(running - frozen).max(0)}")
         later = np.flatnonzero(tested)[-20:]
-        running = data["features"][later][:, [names.index(n) for n in baselines.MEANS]]
-        check(np.abs(running - baselines.frozen_means(data, later)).max() > 1e-3, "frozen means move")
+        running = data["features"][later][:, [names.index(n) for n in baselines_classic.MEANS]]
+        check(np.abs(running - baselines_classic.frozen_means(data, later)).max() > 1e-3, "frozen means move")
 
 
 def test_missing_row_is_refused():
