@@ -1,6 +1,7 @@
-/* export.c - see export.h. Streams: nothing is held but the sorted ids and one batch of neighbours. */
+/* export.c - see export.h. Streams: nothing is held but the sorted ids and what threads have rendered ahead. */
 #include "graph-updater/export.h"
 
+#include "graph-updater/export_text.h"
 #include "graph-updater/updater_internal.h"
 
 #include <errno.h>
@@ -9,6 +10,8 @@
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, NPY_HEADER_BYTES = 128, MOST_DEFAULT = 10 };
+/* What a table's row has beside ids, at most; edges rendered by a thread at once; ids fetched ahead. */
+enum { ROW_BYTES_MAX = 128, PART_EDGES = 1 << 13, ITEMS_AHEAD = 8 };
 
 /* ---- a file that appears whole or not at all ---- */
 
@@ -52,54 +55,6 @@ static enum status output_close(struct output *output, struct error *error)
 	return STATUS_OK;
 }
 
-/* Nobody else writes to these streams: no lock for each byte. */
-static void put_escaped(FILE *stream, struct text_view text)
-{
-	static const char plain[] = "\\\t\n\r", letter[] = "\\tnr";
-	size_t begin = 0;
-
-	for (size_t byte = 0; byte < text.size; byte++) {
-		const char *special = (unsigned char)text.bytes[byte] > '\\' ? NULL
-				      : memchr(plain, text.bytes[byte], 4);
-		if (!special)
-			continue;
-		fwrite_unlocked(text.bytes + begin, 1, byte - begin, stream);
-		putc_unlocked('\\', stream);
-		putc_unlocked(letter[special - plain], stream);
-		begin = byte + 1;
-	}
-	if (begin < text.size)
-		fwrite_unlocked(text.bytes + begin, 1, text.size - begin, stream);
-}
-
-static void put_number(FILE *stream, int64_t number)
-{
-	char digits[24];
-	size_t at = sizeof digits;
-	uint64_t rest = number < 0 ? -(uint64_t)number : (uint64_t)number;
-
-	do
-		digits[--at] = (char)('0' + rest % 10);
-	while (rest /= 10);
-	if (number < 0)
-		digits[--at] = '-';
-	fwrite_unlocked(digits + at, 1, sizeof digits - at, stream);
-}
-
-static void put_rating(FILE *stream, double rating)
-{
-	if (rating >= 0 && rating < 1e6 && rating == (double)(int)rating)
-		put_number(stream, (int)rating);        /* what %.7g says, and most ratings are whole */
-	else
-		fprintf(stream, "%.7g", rating);
-}
-
-static void report(const struct export_options *options, uint64_t done, uint64_t total)
-{
-	if (options->progress && (done % 1024 == 0 || done == total))
-		options->progress(options->context, done, total);
-}
-
 /* ---- arrays ---- */
 
 /* NumPy's format 1.0: magic, header length, a Python dict padded to a multiple of 64. */
@@ -141,6 +96,7 @@ static enum status export_rows(const struct updater *updater, const struct expor
 	const struct ids *ids = options->items ? updater->items.table : updater->users.table;
 	uint32_t dimensions = gcn_dimensions(updater->gcn);
 	struct output array = {.stream = NULL}, names = {.stream = NULL};
+	struct export_text line = {0};
 	float values[GCN_DIMENSIONS_MAX];
 	enum status status;
 
@@ -153,14 +109,21 @@ static enum status export_rows(const struct updater *updater, const struct expor
 	put_npy_header(array.stream, *rows, dimensions);
 	for (uint32_t n = 0; n < count; n++) {
 		const int16_t *row = row_of(updater, options, nodes[n]);
-		report(options, n + 1, count);
+		if (n % 4096 == 0)
+			advance_tell(options->advance, "exporting", n, count);
 		if (!row)
 			continue;
 		for (uint32_t i = 0; i < dimensions; i++)
 			values[i] = (float)row[i] / GCN_ONE;
-		fwrite(values, sizeof *values, dimensions, array.stream);
-		put_escaped(names.stream, ids_bytes(ids, nodes[n]));
-		fputc('\n', names.stream);
+		fwrite_unlocked(values, sizeof *values, dimensions, array.stream);
+		line.size = 0;
+		if (!export_text_room(&line, 2 * ids_bytes(ids, nodes[n]).size + 1)) {
+			status = error_set(error, STATUS_NO_MEMORY, "export: out of memory");
+			goto cleanup;
+		}
+		export_put_escaped(&line, ids_bytes(ids, nodes[n]));
+		export_put_byte(&line, '\n');
+		fwrite_unlocked(line.bytes, 1, line.size, names.stream);
 	}
 	status = output_close(&array, error);
 	if (!status)
@@ -168,78 +131,162 @@ static enum status export_rows(const struct updater *updater, const struct expor
 cleanup:
 	output_abort(&array);
 	output_abort(&names);
+	mem_free(line.bytes);
 	return status;
 }
 
 /* ---- tables ---- */
 
-static enum status put_neighbours(const struct updater *updater, const struct export_options *options,
-				  const uint32_t *users, uint32_t count, FILE *stream, uint64_t *rows,
-				  struct error *error)
-{
-	uint32_t most = options->most ? options->most : MOST_DEFAULT;
-	struct nearest_query queries[NEAREST_BATCH_MAX];
-	struct neighbour *found;
+/* Rows of users; what a thread needs of its own is its place in `found`. */
+struct users_table {
+	const struct updater *updater;
+	const uint32_t *users;          /* [count] */
+	uint32_t count, most;
+	struct neighbour *found;        /* [threads][NEAREST_BATCH_MAX][most], or NULL */
+};
 
-	if (most > NEAREST_MAX)
-		return error_set(error, STATUS_USAGE, "export: %u neighbours, at most %d", most,
-				 (int)NEAREST_MAX);
-	found = mem_alloc_array((size_t)most * NEAREST_BATCH_MAX, sizeof *found);
-	if (!found)
-		return error_set(error, STATUS_NO_MEMORY, "export: out of memory");
-	fputs("user\tneighbour\tcosine\n", stream);
-	for (uint32_t first = 0; first < count; first += NEAREST_BATCH_MAX) {
-		uint32_t batch = count - first < NEAREST_BATCH_MAX ? count - first : NEAREST_BATCH_MAX;
-		for (uint32_t q = 0; q < batch; q++)
-			queries[q] = (struct nearest_query){{users[first + q]}, most,
-							    found + (size_t)q * most, 0};
-		nearest_search(updater->gcn, updater->users, queries, batch);
-		for (uint32_t q = 0; q < batch; q++) {
-			report(options, first + q + 1, count);
-			for (uint32_t n = 0; n < queries[q].count; n++, ++*rows) {
-				put_escaped(stream, user_bytes(updater->users, queries[q].user));
-				fputc('\t', stream);
-				put_escaped(stream, user_bytes(updater->users,
-							       queries[q].neighbours[n].user));
-				fprintf(stream, "\t%.9f\n", queries[q].neighbours[n].cosine);
-			}
-		}
-	}
-	mem_free(found);
-	return STATUS_OK;
+static bool row_room(struct export_text *text, size_t more)
+{
+	return export_text_room(text, more + ROW_BYTES_MAX);
 }
 
-static void put_graph(const struct updater *updater, const struct export_options *options,
-		      const uint32_t *users,
-		      uint32_t count, FILE *stream, uint64_t *rows)
+static void put_neighbours_of(const struct users_table *table, const struct nearest_query *query,
+			      struct export_text *text)
 {
-	fputs("user\titem\tkind\trating\ttime_ms\n", stream);
-	for (uint32_t u = 0; u < count; u++) {
-		struct user_id user = {users[u]};
-		uint32_t edges_count;
-		const struct edge *edges = graph_user_edges(updater->graph, user, &edges_count);
-		report(options, u + 1, count);
-		for (uint32_t e = 0; e < edges_count; e++, ++*rows) {
-			put_escaped(stream, user_bytes(updater->users, user));
-			putc_unlocked('\t', stream);
-			put_escaped(stream, item_bytes(updater->items, (struct item_id){edges[e].other}));
-			putc_unlocked('\t', stream);
-			fputs_unlocked(interaction_kind_name(edge_kind(&edges[e])), stream);
-			putc_unlocked('\t', stream);
-			if (edge_has_rating(&edges[e]))
-				put_rating(stream, (double)graph_edge_rating(updater->graph, &edges[e]));
-			putc_unlocked('\t', stream);
-			put_number(stream, edge_time_ms(&edges[e]));
-			putc_unlocked('\n', stream);
-		}
+	struct text_view user = user_bytes(table->updater->users, query->user);
+
+	for (uint32_t n = 0; n < query->count; n++) {
+		struct text_view other = user_bytes(table->updater->users, query->neighbours[n].user);
+		if (!row_room(text, 2 * (user.size + other.size)))
+			return;
+		export_put_escaped(text, user);
+		export_put_byte(text, '\t');
+		export_put_escaped(text, other);
+		text->size += (size_t)snprintf(text->bytes + text->size, ROW_BYTES_MAX, "\t%.9f\n",
+					       query->neighbours[n].cosine);
+		text->rows++;
 	}
+}
+
+static void render_neighbours(void *context, uint32_t first, uint32_t end, uint32_t thread,
+			      struct export_text *text)
+{
+	const struct users_table *table = context;
+	struct nearest_query queries[NEAREST_BATCH_MAX];
+	struct neighbour *found = table->found + (size_t)thread * NEAREST_BATCH_MAX * table->most;
+
+	for (uint32_t u = first; u < end; u++)
+		queries[u - first] = (struct nearest_query){{table->users[u]}, table->most,
+							    found + (size_t)(u - first) * table->most, 0};
+	nearest_search(table->updater->gcn, table->updater->users, queries, end - first);
+	for (uint32_t u = first; u < end; u++)
+		put_neighbours_of(table, &queries[u - first], text);
+}
+
+static uint32_t end_of_batch(void *context, uint32_t first)
+{
+	const struct users_table *table = context;
+
+	return table->count - first < NEAREST_BATCH_MAX ? table->count : first + NEAREST_BATCH_MAX;
+}
+
+static void put_edges_of(const struct users_table *table, struct user_id user, struct export_text *text)
+{
+	const struct updater *updater = table->updater;
+	struct text_view user_text = user_bytes(updater->users, user), mine;
+	uint32_t count;
+	const struct edge *edges = graph_user_edges(updater->graph, user, &count);
+	size_t begin = text->size;
+
+	/* The user's id is escaped once, then copied: from where it first stands, for the text may move. */
+	if (!row_room(text, 2 * user_text.size))
+		return;
+	export_put_escaped(text, user_text);
+	mine.size = text->size - begin;
+	text->size = begin;
+	for (uint32_t e = 0; e < count; e++) {
+		struct text_view item = item_bytes(updater->items, (struct item_id){edges[e].other});
+		if (e + ITEMS_AHEAD < count)
+			ids_prefetch(updater->items.table, edges[e + ITEMS_AHEAD].other);
+		if (!row_room(text, mine.size + 2 * item.size))
+			return;
+		mine.bytes = text->bytes + begin;
+		if (e)
+			export_put(text, mine);
+		else
+			text->size += mine.size;
+		export_put_byte(text, '\t');
+		export_put_escaped(text, item);
+		export_put_byte(text, '\t');
+		export_put(text, text_of(interaction_kind_name(edge_kind(&edges[e]))));
+		export_put_byte(text, '\t');
+		if (edge_has_rating(&edges[e]))
+			export_put_rating(text, (double)graph_edge_rating(updater->graph, &edges[e]));
+		export_put_byte(text, '\t');
+		export_put_number(text, edge_time_ms(&edges[e]));
+		export_put_byte(text, '\n');
+		text->rows++;
+	}
+}
+
+static void render_edges(void *context, uint32_t first, uint32_t end, uint32_t thread, struct export_text *text)
+{
+	const struct users_table *table = context;
+
+	(void)thread;
+	for (uint32_t u = first; u < end; u++)
+		put_edges_of(table, (struct user_id){table->users[u]}, text);
+}
+
+static uint32_t end_of_edges(void *context, uint32_t first)
+{
+	const struct users_table *table = context;
+	uint32_t edges = 0, count;
+
+	for (; first < table->count && edges < PART_EDGES; edges += count, first++)
+		graph_user_edges(table->updater->graph, (struct user_id){table->users[first]}, &count);
+	return first;
+}
+
+static enum status export_table(const struct updater *updater, const struct export_options *options,
+				const uint32_t *users, uint32_t count, uint64_t *rows, struct error *error)
+{
+	bool neighbours = options->what == EXPORT_NEIGHBORS;
+	struct users_table of_users = {updater, users, count, options->most ? options->most : MOST_DEFAULT, NULL};
+	struct export_table table = {
+		.render = neighbours ? render_neighbours : render_edges,
+		.part_end = neighbours ? end_of_batch : end_of_edges,
+		.context = &of_users,
+		.count = count,
+		.threads = options->threads,
+		.advance = options->advance,
+	};
+	struct output output = {.stream = NULL};
+	enum status status;
+
+	if (of_users.most > NEAREST_MAX)
+		return error_set(error, STATUS_USAGE, "export: %u neighbours, at most %d", of_users.most,
+				 (int)NEAREST_MAX);
+	if (neighbours && !(of_users.found = mem_alloc_array((size_t)pool_threads(options->threads) * NEAREST_BATCH_MAX,
+							     of_users.most * sizeof *of_users.found)))
+		return error_set(error, STATUS_NO_MEMORY, "export: out of memory");
+	status = output_open(&output, options->name, "tsv", error);
+	if (!status) {
+		fputs(neighbours ? "user\tneighbour\tcosine\n" : "user\titem\tkind\trating\ttime_ms\n",
+		      output.stream);
+		status = export_table_write(&table, output.stream, rows, error);
+	}
+	if (!status)
+		status = output_close(&output, error);
+	output_abort(&output);
+	mem_free(of_users.found);
+	return status;
 }
 
 enum status export_state(const struct updater *updater, const struct export_options *options, uint64_t *rows,
 			 struct error *error)
 {
 	bool items = options->items && (options->what == EXPORT_EMBEDDINGS || options->what == EXPORT_SEEDS);
-	struct output table = {.stream = NULL};
 	uint32_t *nodes = NULL, count;
 	uint64_t written = 0;
 	enum status status;
@@ -251,19 +298,10 @@ enum status export_state(const struct updater *updater, const struct export_opti
 	status = ids_sorted(items ? updater->items.table : updater->users.table, &nodes, &count, error);
 	if (status)
 		return status;
-	if (options->what == EXPORT_EMBEDDINGS || options->what == EXPORT_SEEDS) {
+	if (options->what == EXPORT_EMBEDDINGS || options->what == EXPORT_SEEDS)
 		status = export_rows(updater, options, nodes, count, &written, error);
-	} else {
-		status = output_open(&table, options->name, "tsv", error);
-		if (!status && options->what == EXPORT_NEIGHBORS)
-			status = put_neighbours(updater, options, nodes, count, table.stream, &written,
-						error);
-		else if (!status)
-			put_graph(updater, options, nodes, count, table.stream, &written);
-		if (!status)
-			status = output_close(&table, error);
-	}
-	output_abort(&table);
+	else
+		status = export_table(updater, options, nodes, count, &written, error);
 	mem_free(nodes);
 	if (!status)
 		*rows = written;

@@ -8,12 +8,14 @@
 #ifndef EXITPOLL_GRAPH_UPDATER_EXPORT_H
 #define EXITPOLL_GRAPH_UPDATER_EXPORT_H
 
+#include "base/advance.h"
 #include "base/status.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct updater;
+struct pool;
 
 enum export_what {
 	EXPORT_EMBEDDINGS,      /* users, or items with `items`: NAME.npy, NAME.ids */
@@ -27,8 +29,8 @@ struct export_options {
 	bool items;             /* the items' side; EXPORT_EMBEDDINGS and EXPORT_SEEDS */
 	const char *name;       /* path without the ending */
 	uint32_t most;          /* EXPORT_NEIGHBORS, 1..256; 0: 10 */
-	void (*progress)(void *context, uint64_t done, uint64_t total);        /* may be NULL */
-	void *context;
+	struct pool *threads;   /* for tables, NULL: the caller's alone; the files are the same */
+	const struct advance *advance;  /* "exporting" users or items; NULL: nobody listens */
 };
 
 /* *rows: how many were written. STATUS_CANNOT_CREATE, STATUS_IO (the files are then not there),

@@ -125,16 +125,17 @@ void gcn_save_item(const struct gcn *gcn, struct item_id item, void *state, bool
 void gcn_keep_sums_from_forks(struct gcn *gcn);
 /* gcn_load_begin() before the graph is loaded, whose edges are then passed over. gcn_load_nodes() makes the
  * nodes of all edges, the hidden states are set, and gcn_load_finish() rebuilds the sums from them exactly,
- * on the given threads (NULL: the caller's alone). STATUS_CORRUPT: out of range. */
+ * on the given threads (NULL: the caller's alone), "summing" rows. STATUS_CORRUPT: out of range. */
 void gcn_load_begin(struct gcn *gcn);
 enum status gcn_load_nodes(struct gcn *gcn, struct error *error);
 enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *state, bool pending,
 			  struct error *error);
 enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending,
 			  struct error *error);
-enum status gcn_load_finish(struct gcn *gcn, struct pool *threads, struct error *error);
+enum status gcn_load_finish(struct gcn *gcn, struct pool *threads, const struct advance *advance,
+			    struct error *error);
 /* Instead of hidden states: everything is computed anew (other options than when it was saved). Makes the
  * nodes as well, if they are not there yet. */
-enum status gcn_load_anew(struct gcn *gcn, struct pool *threads, struct error *error);
+enum status gcn_load_anew(struct gcn *gcn, struct pool *threads, const struct advance *advance, struct error *error);
 
 #endif

@@ -214,11 +214,12 @@ static void add_up(const struct gcn *gcn, int s, uint32_t layer, uint32_t node, 
 /* Sums of one layer and side from the hidden states below; `anew`: its hidden states as well. */
 struct rebuilding {
 	struct gcn *gcn;
+	const struct advance *advance;
 	int side;
 	uint32_t layer;
 	bool anew;
-	unsigned workers;
-	bool no_memory[POOL_THREADS_MAX];       /* a worker each */
+	uint64_t chunks_done, chunks;           /* of all layers and sides, as far as the caller's thread knows */
+	bool no_memory[POOL_THREADS_MAX];       /* a thread each */
 };
 
 static bool rebuild_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node, bool anew)
@@ -246,48 +247,57 @@ static bool rebuild_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node, 
 
 /* Nodes are shared out by chunks: whoever writes a row has its neighbourhood to itself, also among the
  * codes for the scan. Rows of the layer below are only read. */
-static void rebuild_some(void *context, uint32_t worker, uint32_t thread)
+static void rebuild_chunk(void *context, uint32_t chunk, uint32_t thread)
 {
 	struct rebuilding *rebuilding = context;
 	struct gcn_side *side = &rebuilding->gcn->sides[rebuilding->side];
 
-	(void)thread;
-	for (uint32_t node = 0; node < chunks_rows(&side->meta) && !rebuilding->no_memory[worker]; node++) {
-		if ((node >> CHUNK_SHIFT) % rebuilding->workers != worker)
-			node |= CHUNK_ROWS - 1;
-		else if (gcn_meta_of(side, node)->degree)
-			rebuilding->no_memory[worker] = !rebuild_node(rebuilding->gcn, rebuilding->side,
-								      rebuilding->layer, node,
-								      rebuilding->anew);
-	}
+	if (thread == 0)
+		advance_tell(rebuilding->advance, "summing", rebuilding->chunks_done + chunk, rebuilding->chunks);
+	for (uint32_t node = chunk << CHUNK_SHIFT; node >> CHUNK_SHIFT == chunk && !rebuilding->no_memory[thread]; node++)
+		if (gcn_meta_of(side, node)->degree)
+			rebuilding->no_memory[thread] = !rebuild_node(rebuilding->gcn, rebuilding->side,
+								      rebuilding->layer, node, rebuilding->anew);
 }
 
-static enum status rebuild(struct gcn *gcn, bool anew, struct pool *threads, struct error *error)
+static bool is_summed(const struct gcn_side *side, uint32_t layer)
 {
-	struct rebuilding rebuilding = {.gcn = gcn, .anew = anew, .workers = pool_threads(threads)};
+	return layer <= side->top && side->has[layer];
+}
+
+static enum status rebuild(struct gcn *gcn, bool anew, struct pool *threads, const struct advance *advance,
+			   struct error *error)
+{
+	struct rebuilding rebuilding = {.gcn = gcn, .advance = advance, .anew = anew};
 
 	for (uint32_t k = 1; k <= gcn->last_layer; k++)
+		for (int s = 0; s < GCN_SIDES; s++)
+			if (is_summed(&gcn->sides[s], k))
+				rebuilding.chunks += gcn->sides[s].meta.chunk_count;
+	for (uint32_t k = 1; k <= gcn->last_layer; k++)
 		for (int s = 0; s < GCN_SIDES; s++) {
-			if (k > gcn->sides[s].top || !gcn->sides[s].has[k])
+			if (!is_summed(&gcn->sides[s], k))
 				continue;
 			rebuilding.side = s;
 			rebuilding.layer = k;
-			pool_run(threads, rebuilding.workers, rebuild_some, &rebuilding);
-			for (unsigned worker = 0; worker < rebuilding.workers; worker++)
-				if (rebuilding.no_memory[worker])
+			pool_run(threads, gcn->sides[s].meta.chunk_count, rebuild_chunk, &rebuilding);
+			rebuilding.chunks_done += gcn->sides[s].meta.chunk_count;
+			for (uint32_t thread = 0; thread < POOL_THREADS_MAX; thread++)
+				if (rebuilding.no_memory[thread])
 					return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
 		}
 	return STATUS_OK;
 }
 
-enum status gcn_load_finish(struct gcn *gcn, struct pool *threads, struct error *error)
+enum status gcn_load_finish(struct gcn *gcn, struct pool *threads, const struct advance *advance,
+			    struct error *error)
 {
-	return rebuild(gcn, false, threads, error);
+	return rebuild(gcn, false, threads, advance, error);
 }
 
-enum status gcn_load_anew(struct gcn *gcn, struct pool *threads, struct error *error)
+enum status gcn_load_anew(struct gcn *gcn, struct pool *threads, const struct advance *advance, struct error *error)
 {
 	enum status status = gcn->loading ? gcn_load_nodes(gcn, error) : STATUS_OK;
 
-	return status ? status : rebuild(gcn, true, threads, error);
+	return status ? status : rebuild(gcn, true, threads, advance, error);
 }

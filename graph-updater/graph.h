@@ -16,6 +16,7 @@
 #ifndef EXITPOLL_GRAPH_UPDATER_GRAPH_H
 #define EXITPOLL_GRAPH_UPDATER_GRAPH_H
 
+#include "base/advance.h"
 #include "graph-updater/ids.h"
 #include "graph-updater/tombstones.h"
 
@@ -195,6 +196,6 @@ size_t graph_lists_bytes(const struct graph *graph);
 enum status graph_load_edges(struct graph *graph, struct user_id user, const struct edge *edges, uint32_t count,
 			     uint32_t total, struct error *error);
 enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct pool *threads,
-			      struct error *error);
+			      const struct advance *advance, struct error *error);
 
 #endif

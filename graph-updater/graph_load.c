@@ -227,10 +227,12 @@ static enum status find_repeated(const struct graph *graph, enum status verdict,
 }
 
 enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct pool *threads,
-			      struct error *error)
+			      const struct advance *advance, struct error *error)
 {
-	enum status status = load_item_sides(graph, threads, error);
+	enum status status;
 
+	advance_tell(advance, "joining", 0, 1);
+	status = load_item_sides(graph, threads, error);
 	if (status)
 		return status;
 	graph->counts.evicted = evicted;

@@ -8,6 +8,7 @@
 #ifndef EXITPOLL_GRAPH_UPDATER_SNAPSHOT_H
 #define EXITPOLL_GRAPH_UPDATER_SNAPSHOT_H
 
+#include "base/advance.h"
 #include "graph-updater/snapshot_file.h"
 #include "graph-updater/updater_internal.h"
 
@@ -25,8 +26,10 @@ enum status snapshot_write(const struct updater *updater, const char *path, cons
 
 /* Into a fresh updater. After a failure the updater is to be made anew. Other dimensions, layers, seeds,
  * weights or view_edges than when it was written: embeddings are computed anew (said in the log).
- * Another rating scale: STATUS_INCOMPATIBLE. */
-enum status snapshot_read(struct updater *updater, const char *path, struct error *error);
+ * Another rating scale: STATUS_INCOMPATIBLE. advance, here and below: "reading" MiB, then "joining" the
+ * items' lists, then "summing" rows; NULL: nobody listens. */
+enum status snapshot_read(struct updater *updater, const char *path, const struct advance *advance,
+			  struct error *error);
 
 /* The beginning only. */
 enum status snapshot_get_info(const char *path, struct snapshot_info *out, struct error *error);
@@ -38,10 +41,12 @@ enum status snapshot_get_options(const char *path, struct updater_options *out, 
 /* Every byte, and then the state itself: edges on both sides, counters, sums, embeddings within the
  * threshold (at threshold 0 with nothing pending: equal to a full recomputation). *exact (may be NULL)
  * says whether it is that last case. STATUS_CORRUPT with file, byte and reason. */
-enum status snapshot_check(const char *path, struct snapshot_info *out, bool *exact, struct error *error);
+enum status snapshot_check(const char *path, const struct advance *advance, struct snapshot_info *out,
+			   bool *exact, struct error *error);
 
 /* An updater with the options and the state of a file: for inspect and export. */
-enum status snapshot_open(const char *path, struct updater **out, struct error *error);
+enum status snapshot_open(const char *path, const struct advance *advance, struct updater **out,
+			  struct error *error);
 
 /* updater_save() with faults injected (tests). */
 enum status snapshot_save_folder(const struct updater *updater, const char *folder,

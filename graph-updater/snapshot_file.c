@@ -251,6 +251,7 @@ void snapshot_writer_abort(struct snapshot_writer **taken)
 
 struct snapshot_reader {
 	char *path;
+	const struct advance *advance;
 	int file;
 	uint64_t file_bytes, position;          /* next byte to read */
 	uint32_t number;                        /* of the next block */
@@ -317,10 +318,12 @@ static enum status read_block(struct snapshot_reader *reader, struct error *erro
 	reader->number++;
 	reader->section = header.section;
 	reader->size = header.size;
+	advance_tell(reader->advance, "reading", reader->position >> 20, reader->file_bytes >> 20);
 	return STATUS_OK;
 }
 
-enum status snapshot_reader_open(const char *path, struct snapshot_reader **out, struct error *error)
+enum status snapshot_reader_open(const char *path, const struct advance *advance, struct snapshot_reader **out,
+				 struct error *error)
 {
 	struct snapshot_reader *reader = mem_alloc_zero(1, sizeof *reader);
 	enum status status = STATUS_NO_MEMORY;
@@ -331,6 +334,7 @@ enum status snapshot_reader_open(const char *path, struct snapshot_reader **out,
 		return error_set(error, STATUS_NO_MEMORY, "snapshot: out of memory");
 	reader->file = open(path, O_RDONLY | O_CLOEXEC);
 	reader->path = mem_copy_string(path);
+	reader->advance = advance;
 	reader->buffer = mem_alloc(HEADER_BYTES + SNAPSHOT_BLOCK_BYTES + HASH_BYTES);
 	if (reader->file < 0) {
 		status = error_set(error, STATUS_NO_INPUT, "snapshot %s: %s", path, strerror(errno));

@@ -12,6 +12,7 @@
 #ifndef EXITPOLL_GRAPH_UPDATER_SNAPSHOT_FILE_H
 #define EXITPOLL_GRAPH_UPDATER_SNAPSHOT_FILE_H
 
+#include "base/advance.h"
 #include "base/status.h"
 
 #include <stdbool.h>
@@ -43,7 +44,8 @@ void snapshot_writer_abort(struct snapshot_writer **writer);    /* NULL ok */
 
 struct snapshot_reader;
 /* STATUS_NO_INPUT, STATUS_CORRUPT (file, byte, reason), STATUS_INCOMPATIBLE (another version). */
-enum status snapshot_reader_open(const char *path, struct snapshot_reader **out, struct error *error);
+enum status snapshot_reader_open(const char *path, const struct advance *advance, struct snapshot_reader **out,
+				 struct error *error);
 void snapshot_reader_close(struct snapshot_reader *reader);     /* NULL ok */
 /* The section before is used up and this one begins. */
 enum status snapshot_expect(struct snapshot_reader *reader, uint32_t section, struct error *error);

@@ -22,6 +22,7 @@ struct loading {
 	uint32_t *items, *users;        /* [state.items], [state.users]: place -> id */
 	size_t items_capacity, users_capacity;
 	struct arena *arena;            /* one catalog entry */
+	const struct advance *advance;  /* NULL: nobody listens */
 	struct pool *threads;           /* NULL: few edges, or the system gives none */
 	char *last_id;                  /* to compare the order of ids */
 	size_t last_size;
@@ -88,7 +89,7 @@ enum status snapshot_get_info(const char *path, struct snapshot_info *out, struc
 	struct snapshot_options options;
 	struct snapshot_state state;
 	struct stat about = {0};
-	enum status status = snapshot_reader_open(path, &reader, error);
+	enum status status = snapshot_reader_open(path, NULL, &reader, error);
 
 	if (status)
 		return status;
@@ -119,7 +120,7 @@ enum status snapshot_get_options(const char *path, struct updater_options *out, 
 	struct snapshot_state state;
 	char **texts, **names;
 	size_t bytes = 0;
-	enum status status = snapshot_reader_open(path, &reader, error);
+	enum status status = snapshot_reader_open(path, NULL, &reader, error);
 
 	if (status)
 		return status;
@@ -474,24 +475,27 @@ static enum status load_all(struct loading *loading, struct error *error)
 	gcn_load_begin(updater->gcn);
 	if ((status = load_positions(loading, error)) || (status = load_items(loading, error)) ||
 	    (status = load_users(loading, error)) ||
-	    (status = graph_load_finish(updater->graph, loading->state.evicted, loading->threads, error)) ||
+	    (status = graph_load_finish(updater->graph, loading->state.evicted, loading->threads, loading->advance,
+					error)) ||
 	    (status = release_edgeless(loading, error)) || (status = gcn_load_nodes(updater->gcn, error)) ||
 	    (status = load_tombstones(loading, error)) ||
 	    (status = load_embeddings(loading, same, user_bytes_each, item_bytes_each, error)) ||
 	    (status = snapshot_reader_finish(loading->reader, error)))
 		return status;
 	if (same)
-		return gcn_load_finish(updater->gcn, loading->threads, error);
+		return gcn_load_finish(updater->gcn, loading->threads, loading->advance, error);
 	log_info("snapshot.embeddings", "reason=\"other graph options, computed anew\" edges=%" PRIu64,
 		 loading->state.edges);
 	updater->events_since_flush = 0;
-	return gcn_load_anew(updater->gcn, loading->threads, error);
+	return gcn_load_anew(updater->gcn, loading->threads, loading->advance, error);
 }
 
-enum status snapshot_read(struct updater *updater, const char *path, struct error *error)
+enum status snapshot_read(struct updater *updater, const char *path, const struct advance *advance,
+			  struct error *error)
 {
 	struct loading loading = {
 		.updater = updater,
+		.advance = advance,
 		.arena = arena_create(ENTRY_BYTES_MAX),
 		.last_id = mem_alloc(ID_BYTES_MAX),
 	};
@@ -500,7 +504,7 @@ enum status snapshot_read(struct updater *updater, const char *path, struct erro
 	if (!loading.arena || !loading.last_id)
 		status = error_set(error, STATUS_NO_MEMORY, "snapshot: out of memory");
 	if (!status)
-		status = snapshot_reader_open(path, &loading.reader, error);
+		status = snapshot_reader_open(path, advance, &loading.reader, error);
 	if (!status) {
 		status = load_all(&loading, error);
 		if (status == STATUS_CORRUPT && error && !strstr(error->text, path))

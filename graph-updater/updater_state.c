@@ -200,7 +200,7 @@ enum status updater_restore(struct updater *updater, const char *folder, int64_t
 		if (!path_of(folder, versions[v], "", path))
 			continue;
 		if (is_usable(path, not_after_ms, &damaged, &why)) {
-			status = snapshot_read(updater, path, &why);
+			status = snapshot_read(updater, path, NULL, &why);
 			damaged = status != STATUS_OK;
 		}
 		if (!damaged)
@@ -250,7 +250,8 @@ enum status snapshot_newest(const char *folder, char **out, struct error *error)
 	return status;
 }
 
-enum status snapshot_open(const char *path, struct updater **out, struct error *error)
+enum status snapshot_open(const char *path, const struct advance *advance, struct updater **out,
+			  struct error *error)
 {
 	struct updater_options options;
 	struct updater *updater = NULL;
@@ -263,7 +264,7 @@ enum status snapshot_open(const char *path, struct updater **out, struct error *
 	if (status == STATUS_CONFIG)
 		status = error_set(error, STATUS_CORRUPT, "snapshot %s: its options are not valid", path);
 	if (!status)
-		status = snapshot_read(updater, path, error);
+		status = snapshot_read(updater, path, advance, error);
 	mem_free(names);
 	if (status)
 		updater_destroy(updater);
@@ -272,7 +273,8 @@ enum status snapshot_open(const char *path, struct updater **out, struct error *
 	return status;
 }
 
-enum status snapshot_check(const char *path, struct snapshot_info *out, bool *exact, struct error *error)
+enum status snapshot_check(const char *path, const struct advance *advance, struct snapshot_info *out,
+			   bool *exact, struct error *error)
 {
 	struct snapshot_info info;
 	struct updater *updater;
@@ -280,7 +282,7 @@ enum status snapshot_check(const char *path, struct snapshot_info *out, bool *ex
 
 	if (status)
 		return status;
-	status = snapshot_open(path, &updater, error);
+	status = snapshot_open(path, advance, &updater, error);
 	if (status)
 		return status;
 	status = updater_check(updater, error);

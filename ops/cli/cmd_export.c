@@ -2,6 +2,7 @@
 #include "ops/cli/arguments.h"
 #include "ops/cli/cli.h"
 #include "ops/cli/progress.h"
+#include "base/pool.h"
 #include "graph-updater/export.h"
 #include "graph-updater/snapshot.h"
 
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct arguments {
 	const char *state, *what, *side;
@@ -17,6 +19,7 @@ struct arguments {
 	bool json, quiet;
 };
 
+enum { THREADS_MAX = 64 };
 enum option_key { KEY_STATE = 0x100, KEY_WHAT, KEY_OUT, KEY_SIDE, KEY_MOST, KEY_JSON, KEY_QUIET };
 
 static const struct argp_option options[] = {
@@ -77,14 +80,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	return 0;
 }
 
-static void on_progress(void *context, uint64_t done, uint64_t total)
-{
-	struct progress *progress = context;
-	progress->total = total;
-	progress_update(progress, done);
-}
-
-static enum status open_state(const char *path, struct updater **out, struct error *error)
+static enum status open_state(const char *path, const struct advance *advance, struct updater **out,
+			      struct error *error)
 {
 	struct stat info;
 	char *newest = NULL;
@@ -96,7 +93,7 @@ static enum status open_state(const char *path, struct updater **out, struct err
 			return error_set(error, STATUS_NO_INPUT, "%s holds no snapshot", path);
 	}
 	if (status == STATUS_OK)
-		status = snapshot_open(newest ? newest : path, out, error);
+		status = snapshot_open(newest ? newest : path, advance, out, error);
 	mem_free(newest);
 	return status;
 }
@@ -105,21 +102,26 @@ int cmd_export(int argc, char **argv)
 {
 	static const struct argp parser = {.options = options, .parser = parse_option, .doc = description};
 	struct arguments arguments = {0};
-	struct progress progress;
+	struct progress_parts progress = {0};
+	struct advance advance = {progress_part, &progress};
 	struct updater *updater = NULL;
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	struct error error = {0};
 	uint64_t rows = 0;
 	enum status status;
 
 	argp_err_exit_status = status_exit_code(STATUS_USAGE);
 	argp_parse(&parser, argc, argv, 0, NULL, &arguments);
-	progress = progress_start("exporting", "rows", 0, !arguments.json && !arguments.quiet);
-	arguments.export.progress = on_progress;
-	arguments.export.context = &progress;
-	status = open_state(arguments.state, &updater, &error);
+	progress.wanted = !arguments.json && !arguments.quiet;
+	arguments.export.advance = &advance;
+	status = open_state(arguments.state, &advance, &updater, &error);
+	if (status == STATUS_OK)
+		status = pool_create(processors < 1 ? 1 : processors > THREADS_MAX ? THREADS_MAX : (uint32_t)processors,
+				     &arguments.export.threads, &error);
 	if (status == STATUS_OK)
 		status = export_state(updater, &arguments.export, &rows, &error);
-	progress_end(&progress);
+	progress_end(&progress.progress);
+	pool_destroy(arguments.export.threads);
 	updater_destroy(updater);
 	if (status != STATUS_OK)
 		return cli_fail(&error);

@@ -4,6 +4,7 @@
 #include "graph-updater/inspect.h"
 #include "graph-updater/snapshot.h"
 #include "ops/cli/cli.h"
+#include "ops/cli/progress.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -78,14 +79,17 @@ static void print_node(const struct inspect_node *node, const char *side)
 		printf("  similar %.4f  %.*s\n", node->neighbours[i].cosine, TEXT_ARGS(node->neighbours[i].id));
 }
 
-static enum status show_node(const struct inspect_options *options, const char *path, struct error *error)
+static enum status show_node(const struct inspect_options *options, const char *path,
+			     struct progress_parts *progress, struct error *error)
 {
 	struct updater *updater = NULL;
 	struct arena *arena = arena_create((size_t)1 << 24);
+	struct advance advance = {progress_part, progress};
 	struct inspect_node node;
-	enum status status = arena ? snapshot_open(path, &updater, error)
+	enum status status = arena ? snapshot_open(path, &advance, &updater, error)
 				   : error_set(error, STATUS_NO_MEMORY, "out of memory");
 
+	progress_end(&progress->progress);
 	if (status == STATUS_OK && options->user) {
 		status = inspect_user(updater, text_of(options->user), LAST_SHOWN, NEIGHBOURS_SHOWN, arena, &node, error);
 		if (status == STATUS_OK)
@@ -146,6 +150,8 @@ enum status inspect_snapshot(const struct inspect_options *options, struct error
 	struct stat entry;
 	char *newest = NULL;
 	const char *path = options->target;
+	struct progress_parts progress = {.wanted = !options->json};
+	struct advance advance = {progress_part, &progress};
 	bool exact = false;
 	enum status status = STATUS_OK;
 
@@ -154,11 +160,12 @@ enum status inspect_snapshot(const struct inspect_options *options, struct error
 		path = newest;
 	}
 	if (status == STATUS_OK && options->check)
-		status = snapshot_check(path, &info, &exact, error);
+		status = snapshot_check(path, &advance, &info, &exact, error);
 	else if (status == STATUS_OK)
 		status = snapshot_get_info(path, &info, error);
+	progress_end(&progress.progress);
 	if (status == STATUS_OK && (options->user || options->item))
-		status = show_node(options, path, error);
+		status = show_node(options, path, &progress, error);
 	else if (status == STATUS_OK)
 		print_info(path, &info, options->check, exact, options->json);
 	mem_free(newest);

@@ -50,6 +50,18 @@ void progress_update(struct progress *progress, uint64_t done)
 	fflush(stderr);
 }
 
+void progress_part(void *context, const char *what, uint64_t done, uint64_t total)
+{
+	struct progress_parts *parts = context;
+
+	if (!parts->what || strcmp(parts->what, what) != 0) {
+		progress_end(&parts->progress);
+		parts->progress = progress_start(what, "%", 100, parts->wanted);
+		parts->what = what;
+	}
+	progress_update(&parts->progress, total ? done * 100 / total : 0);
+}
+
 void progress_end(struct progress *progress)
 {
 	if (progress->visible && progress->shown_ns)

@@ -21,4 +21,13 @@ void progress_update(struct progress *progress, uint64_t done);
 /* Clears the line. */
 void progress_end(struct progress *progress);
 
+/* Work in several parts (base/advance.h): one bar after another, "%". Begins as {.wanted = ...}. */
+struct progress_parts {
+	struct progress progress;
+	const char *what;
+	bool wanted;
+};
+/* For struct advance: context is a struct progress_parts. Afterwards progress_end(&parts.progress). */
+void progress_part(void *context, const char *what, uint64_t done, uint64_t total);
+
 #endif

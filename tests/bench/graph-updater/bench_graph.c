@@ -322,7 +322,7 @@ static void run_large(const struct pair *pairs, size_t count, uint32_t copies, s
 	       ids_count(world.users.table), ids_count(world.items.table), milliseconds_since(start_ns) / 1e3,
 	       (double)longest_ns / 1e6);
 	start_ns = clock_steady_ns();
-	must(gcn_load_anew(world.gcn, NULL, &error), &error);
+	must(gcn_load_anew(world.gcn, NULL, NULL, &error), &error);
 	printf("embeddings from nothing: %.2f s (wall)\n", milliseconds_since(start_ns) / 1e3);
 	full_ms = time_full(&world, 2);
 	event_us = time_batches(&world, events, timed, (int64_t)(count * copies));

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEGREE_MIN = 8, ROUNDS = 5, STREAM_BATCH = 256 };
+enum { DEGREE_MIN = 8, ROUNDS = 5, STREAM_BATCH = 256, THREADS = 2 };
 #define USER_EXPONENT 1.42      /* mean 27.1 of 8 a / (a - 1) */
 #define ITEM_EXPONENT 1.68      /* mean 19.8 */
 
@@ -219,7 +219,7 @@ static void measure_snapshots(struct updater *updater, const char *folder)
 	       pauses[ROUNDS - 1], writes[ROUNDS / 2]);
 }
 
-static void measure_export(const struct updater *updater, const char *folder)
+static void measure_export(const struct updater *updater, const char *folder, struct pool *threads)
 {
 	static const struct { enum export_what what; bool items; const char *name; } kinds[] = {
 		{EXPORT_EMBEDDINGS, false, "embeddings of users"}, {EXPORT_EMBEDDINGS, true, "embeddings of items"},
@@ -227,7 +227,8 @@ static void measure_export(const struct updater *updater, const char *folder)
 
 	for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
 		char name[512], path[600];
-		struct export_options options = {.what = kinds[k].what, .items = kinds[k].items, .name = name};
+		struct export_options options = {.what = kinds[k].what, .items = kinds[k].items, .name = name,
+						 .threads = threads};
 		struct error error = {0};
 		uint64_t rows = 0;
 		int64_t start_ns = clock_steady_ns();
@@ -252,6 +253,7 @@ int main(int argc, char **argv)
 	struct updater *updater = NULL;
 	struct error error = {0};
 	struct graph_counts counts;
+	struct pool *threads = NULL;
 
 	if (argc > 3)
 		snprintf(folder, sizeof folder, "%s/%zu-%g", argv[3], edges, threshold);
@@ -279,9 +281,11 @@ int main(int argc, char **argv)
 	assert_same_files(first, again);
 	unlink(again);
 	printf("start from the snapshot: %.0f ms (median), equal to what was written by memcmp\n", ms[1]);
-	measure_export(updater, folder);
+	must(pool_create(THREADS, &threads, &error), &error);
+	measure_export(updater, folder, threads);
 	snprintf(folder + strlen(folder), sizeof folder - strlen(folder), "/beside");
 	measure_snapshots(updater, folder);
 	updater_destroy(updater);
+	pool_destroy(threads);
 	return 0;
 }

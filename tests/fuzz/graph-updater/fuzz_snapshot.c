@@ -103,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (file < 0 || write(file, bytes, count) != (ssize_t)count)
 		abort();
 	snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-	snapshot_check(path, &info, NULL, &error);
+	snapshot_check(path, NULL, &info, NULL, &error);
 	close(file);
 	return 0;
 }

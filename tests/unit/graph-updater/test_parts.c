@@ -5,7 +5,9 @@
 #include "graph-updater/export.h"
 #include "graph-updater/gcn_internal.h"
 #include "graph-updater/inspect.h"
-#include "graph-updater/updater.h"
+#include "graph-updater/updater_internal.h"
+
+#include "base/pool.h"
 
 #include <math.h>
 #include <unistd.h>
@@ -360,6 +362,49 @@ static char *file_text(const char *name, const char *ending, size_t *size)
 	return text;
 }
 
+/* Tables are the same bytes for any number of threads; rows come to more than one part. */
+START_TEST(exports_alike_with_threads)
+{
+	enum { USERS = 1200, EACH = 15 };
+	static const enum export_what kinds[] = {EXPORT_GRAPH, EXPORT_NEIGHBORS};
+	struct updater_options options;
+	struct updater *updater;
+	struct error error = {0};
+	char alone[64], shared[64], user[16], item[24], command[512];
+	uint64_t rows_alone, rows_shared;
+	struct pool *threads;
+
+	updater_options_defaults(&options);
+	options.dimensions = 16;
+	options.users_max = options.items_max = 10000;
+	must(updater_create(&options, &updater, &error), &error, 0);
+	for (int u = 0; u < USERS; u++)
+		for (int e = 0; e < EACH; e++) {
+			snprintf(user, sizeof user, u % 7 ? "u%d" : "u\n%d", u);
+			snprintf(item, sizeof item, e % 5 ? "i%d" : "i\\%d", (u * 31 + e * e * 17) % 997);
+			click(updater, user, item, e % 3 ? e % 5 + 1 : 2.25, u * 100 + e);
+		}
+	must(updater_flush(updater, &error), &error, 0);
+	must(pool_create(3, &threads, &error), &error, 0);
+	snprintf(alone, sizeof alone, "/tmp/exitpoll-alone-%d", (int)getpid());
+	snprintf(shared, sizeof shared, "/tmp/exitpoll-shared-%d", (int)getpid());
+	for (size_t k = 0; k < 2; k++) {
+		struct export_options export = {.what = kinds[k], .name = alone, .most = 2};
+		must(export_state(updater, &export, &rows_alone, &error), &error, 0);
+		export.name = shared;
+		export.threads = threads;
+		must(export_state(updater, &export, &rows_shared, &error), &error, 0);
+		ck_assert_uint_eq(rows_alone, rows_shared);
+		ck_assert_uint_eq(rows_alone, kinds[k] == EXPORT_GRAPH ? graph_get_counts(updater->graph).edges : 2 * USERS);
+		snprintf(command, sizeof command, "cmp %s.tsv %s.tsv && test $(wc -l < %s.tsv) -eq %d && rm %s.tsv %s.tsv",
+			 alone, shared, alone, (int)rows_alone + 1, alone, shared);
+		ck_assert_int_eq(system(command), 0);
+	}
+	pool_destroy(threads);
+	updater_destroy(updater);
+}
+END_TEST
+
 START_TEST(exports_and_inspects)
 {
 	struct updater_options options;
@@ -368,7 +413,7 @@ START_TEST(exports_and_inspects)
 	struct arena *arena = arena_create(1 << 20);
 	struct inspect_node node;
 	char name[64];
-	struct export_options export = {EXPORT_EMBEDDINGS, false, name, 0, NULL, NULL};
+	struct export_options export = {.what = EXPORT_EMBEDDINGS, .name = name};
 	uint64_t rows;
 	size_t size;
 	char *text;
@@ -473,6 +518,7 @@ int main(void)
 	tcase_add_test(tcase, short_sums_say_the_same);
 	tcase_add_test(tcase, sums_beyond_int32);
 	tcase_add_test(tcase, exports_and_inspects);
+	tcase_add_test(tcase, exports_alike_with_threads);
 	tcase_add_test(tcase, configuration_is_checked);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);

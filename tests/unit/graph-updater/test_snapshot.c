@@ -202,7 +202,7 @@ START_TEST(damage_is_found)
 
 	apply_some(updater, &stream, 120);
 	must(snapshot_write(updater, file_a, NULL, 0, NULL, &error), &error, 0);
-	must(snapshot_check(file_a, &info, &exact, &error), &error, 0);
+	must(snapshot_check(file_a, NULL, &info, &exact, &error), &error, 0);
 	ck_assert(!exact);
 	ck_assert_int_eq(info.graph_version, 120);
 	bytes = read_file(file_a, &size);
@@ -211,7 +211,7 @@ START_TEST(damage_is_found)
 		enum status status;
 		bytes[byte] ^= flip;
 		write_file(file_b, bytes, size);
-		status = snapshot_check(file_b, &info, NULL, &error);
+		status = snapshot_check(file_b, NULL, &info, NULL, &error);
 		ck_assert_msg(status == STATUS_CORRUPT, "byte %zu: %s %s", byte, status_name(status),
 			      error.text);
 		ck_assert(strstr(error.text, file_b) && strstr(error.text, "byte"));
@@ -219,12 +219,12 @@ START_TEST(damage_is_found)
 	}
 	for (size_t kept = 0; kept < size; kept += 1 + draw_below(&draw, 37)) {
 		write_file(file_b, bytes, kept);
-		ck_assert_int_eq(snapshot_check(file_b, &info, NULL, &error), STATUS_CORRUPT);
+		ck_assert_int_eq(snapshot_check(file_b, NULL, &info, NULL, &error), STATUS_CORRUPT);
 	}
 	bytes[size] = 0;
 	write_file(file_b, bytes, size + 1);
-	ck_assert_int_eq(snapshot_check(file_b, &info, NULL, &error), STATUS_CORRUPT);
-	ck_assert_int_eq(snapshot_check("/nowhere", &info, NULL, &error), STATUS_NO_INPUT);
+	ck_assert_int_eq(snapshot_check(file_b, NULL, &info, NULL, &error), STATUS_CORRUPT);
+	ck_assert_int_eq(snapshot_check("/nowhere", NULL, &info, NULL, &error), STATUS_NO_INPUT);
 	free(bytes);
 	updater_destroy(updater);
 }
@@ -473,7 +473,7 @@ START_TEST(memory_may_fail_anywhere)
 	status = STATUS_NO_MEMORY;
 	for (long successes = 0; status; successes += 1 + successes / 20) {
 		mem_fail_after(successes);
-		status = snapshot_check(file_a, &info, NULL, &error);
+		status = snapshot_check(file_a, NULL, &info, NULL, &error);
 		mem_fail_after(-1);
 		ck_assert_msg(status == STATUS_OK || status == STATUS_NO_MEMORY, "%s: %s",
 			      status_name(status), error.text);
