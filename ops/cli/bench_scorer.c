@@ -66,6 +66,9 @@ static enum status measure(struct bench_report *report, struct scorer *scorer, s
 	bench_row(report, "scorer", what, 3 * REQUESTS / seconds, "impressions/s", 0);
 	snprintf(what, sizeof what, "tokens computed, %zu candidates", candidates);
 	bench_row(report, "scorer", what, (double)(after.prompt_tokens - before.prompt_tokens) / seconds, "tokens/s", 0);
+	snprintf(what, sizeof what, "template and tokens beside the forward pass, %zu candidates", candidates);
+	bench_row(report, "scorer", what, (double)(after.prompt_ns - before.prompt_ns) /
+		  (double)(after.forward_ns - before.forward_ns), "of its time", 0.02);
 	return status;
 }
 
