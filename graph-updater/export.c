@@ -142,8 +142,34 @@ struct users_table {
 	const struct updater *updater;
 	const uint32_t *users;          /* [count] */
 	uint32_t count, most;
-	struct neighbour *found;        /* [threads][NEAREST_BATCH_MAX][most], or NULL */
+	struct neighbour *found;        /* [threads][NEAREST_BATCH_MAX][most]; neighbours */
+	/* Edges: item ids as they are written, [item_ends[i - 1], item_ends[i]) that of item i. Edges go to items in
+	 * no order, and where ids are kept each would cost two misses of the cache. */
+	struct export_text items;
+	uint64_t *item_ends;
 };
+
+static bool gather_items(struct users_table *table)
+{
+	const struct ids *ids = table->updater->items.table;
+
+	table->item_ends = mem_alloc_array(ids_end(ids), sizeof *table->item_ends);
+	for (uint32_t item = 0; item < ids_end(ids) && table->item_ends; item++) {
+		struct text_view bytes = ids_bytes(ids, item);
+		if (!export_text_room(&table->items, 2 * bytes.size))
+			return false;
+		export_put_escaped(&table->items, bytes);
+		table->item_ends[item] = table->items.size;
+	}
+	return table->item_ends;
+}
+
+static struct text_view item_text(const struct users_table *table, uint32_t item)
+{
+	uint64_t begin = item ? table->item_ends[item - 1] : 0;
+
+	return (struct text_view){table->items.bytes + begin, table->item_ends[item] - begin};
+}
 
 static bool row_room(struct export_text *text, size_t more)
 {
@@ -205,10 +231,12 @@ static void put_edges_of(const struct users_table *table, struct user_id user, s
 	mine.size = text->size - begin;
 	text->size = begin;
 	for (uint32_t e = 0; e < count; e++) {
-		struct text_view item = item_bytes(updater->items, (struct item_id){edges[e].other});
+		struct text_view item = item_text(table, edges[e].other);
+		if (e + 2 * ITEMS_AHEAD < count)
+			__builtin_prefetch(&table->item_ends[edges[e + 2 * ITEMS_AHEAD].other]);
 		if (e + ITEMS_AHEAD < count)
-			ids_prefetch(updater->items.table, edges[e + ITEMS_AHEAD].other);
-		if (!row_room(text, mine.size + 2 * item.size))
+			__builtin_prefetch(item_text(table, edges[e + ITEMS_AHEAD].other).bytes);
+		if (!row_room(text, mine.size + item.size))
 			return;
 		mine.bytes = text->bytes + begin;
 		if (e)
@@ -216,7 +244,7 @@ static void put_edges_of(const struct users_table *table, struct user_id user, s
 		else
 			text->size += mine.size;
 		export_put_byte(text, '\t');
-		export_put_escaped(text, item);
+		export_put(text, item);
 		export_put_byte(text, '\t');
 		export_put(text, text_of(interaction_kind_name(edge_kind(&edges[e]))));
 		export_put_byte(text, '\t');
@@ -252,7 +280,8 @@ static enum status export_table(const struct updater *updater, const struct expo
 				const uint32_t *users, uint32_t count, uint64_t *rows, struct error *error)
 {
 	bool neighbours = options->what == EXPORT_NEIGHBORS;
-	struct users_table of_users = {updater, users, count, options->most ? options->most : MOST_DEFAULT, NULL};
+	struct users_table of_users = {.updater = updater, .users = users, .count = count,
+				       .most = options->most ? options->most : MOST_DEFAULT};
 	struct export_table table = {
 		.render = neighbours ? render_neighbours : render_edges,
 		.part_end = neighbours ? end_of_batch : end_of_edges,
@@ -267,10 +296,13 @@ static enum status export_table(const struct updater *updater, const struct expo
 	if (of_users.most > NEAREST_MAX)
 		return error_set(error, STATUS_USAGE, "export: %u neighbours, at most %d", of_users.most,
 				 (int)NEAREST_MAX);
-	if (neighbours && !(of_users.found = mem_alloc_array((size_t)pool_threads(options->threads) * NEAREST_BATCH_MAX,
-							     of_users.most * sizeof *of_users.found)))
-		return error_set(error, STATUS_NO_MEMORY, "export: out of memory");
-	status = output_open(&output, options->name, "tsv", error);
+	if (neighbours)
+		of_users.found = mem_alloc_array((size_t)pool_threads(options->threads) * NEAREST_BATCH_MAX,
+						 of_users.most * sizeof *of_users.found);
+	if (neighbours ? !of_users.found : !gather_items(&of_users))
+		status = error_set(error, STATUS_NO_MEMORY, "export: out of memory");
+	else
+		status = output_open(&output, options->name, "tsv", error);
 	if (!status) {
 		fputs(neighbours ? "user\tneighbour\tcosine\n" : "user\titem\tkind\trating\ttime_ms\n",
 		      output.stream);
@@ -280,6 +312,8 @@ static enum status export_table(const struct updater *updater, const struct expo
 		status = output_close(&output, error);
 	output_abort(&output);
 	mem_free(of_users.found);
+	mem_free(of_users.items.bytes);
+	mem_free(of_users.item_ends);
 	return status;
 }
 

@@ -49,13 +49,19 @@ void export_put_escaped(struct export_text *text, struct text_view view)
 
 void export_put_number(struct export_text *text, int64_t number)
 {
+	static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+				    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+				    "8081828384858687888990919293949596979899";
 	char digits[24];
 	size_t at = sizeof digits;
 	uint64_t rest = number < 0 ? -(uint64_t)number : (uint64_t)number;
 
-	do
-		digits[--at] = (char)('0' + rest % 10);
-	while (rest /= 10);
+	for (; rest >= 100; rest /= 100)
+		memcpy(digits + (at -= 2), pairs + rest % 100 * 2, 2);
+	if (rest >= 10)
+		memcpy(digits + (at -= 2), pairs + rest * 2, 2);
+	else
+		digits[--at] = (char)('0' + rest);
 	if (number < 0)
 		digits[--at] = '-';
 	export_put(text, (struct text_view){digits + at, sizeof digits - at});

@@ -281,12 +281,6 @@ struct text_view ids_bytes(const struct ids *ids, uint32_t id)
 	return record ? (struct text_view){record->bytes, record->size} : (struct text_view){NULL, 0};
 }
 
-void ids_prefetch(const struct ids *ids, uint32_t id)
-{
-	if (id < chunks_rows(&ids->records))
-		__builtin_prefetch(*record_of(ids, id));
-}
-
 uint32_t ids_count(const struct ids *ids)
 {
 	return ids->count;

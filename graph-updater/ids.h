@@ -29,8 +29,6 @@ enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder ho
 bool ids_release(struct ids *ids, uint32_t id, enum ids_holder holder);
 /* Bytes of a living id, valid until it is released; an id that is not there: empty, bytes NULL. */
 struct text_view ids_bytes(const struct ids *ids, uint32_t id);
-/* Whoever goes through many ids in no order calls this some steps ahead of ids_bytes(). */
-void ids_prefetch(const struct ids *ids, uint32_t id);
 uint32_t ids_count(const struct ids *ids);      /* living ids */
 uint32_t ids_end(const struct ids *ids);        /* every living id is below; loop and test ids_alive() */
 bool ids_alive(const struct ids *ids, uint32_t id);
