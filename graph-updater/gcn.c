@@ -112,8 +112,8 @@ enum status gcn_create(const struct gcn_options *options, struct gcn **out, stru
 	if (status)
 		goto cleanup;
 	gcn->fresh = mem_alloc_aligned(64, options->dimensions * sizeof *gcn->fresh);
-	gcn->residual = mem_alloc_aligned(64, options->dimensions * sizeof *gcn->residual);
-	if (!gcn->fresh || !gcn->residual ||
+	gcn->residuals = mem_alloc_aligned(64, GCN_RESIDUALS * options->dimensions * sizeof *gcn->residuals);
+	if (!gcn->fresh || !gcn->residuals ||
 	    !create_side(gcn, &gcn->sides[GCN_USERS], options->users.table, options->users_max) ||
 	    !create_side(gcn, &gcn->sides[GCN_ITEMS], options->items.table, options->items_max)) {
 		status = error_set(error, STATUS_NO_MEMORY, "gcn: out of memory");
@@ -148,7 +148,7 @@ void gcn_destroy(struct gcn *gcn)
 		mem_free(side->changed.nodes);
 	}
 	mem_free(gcn->fresh);
-	mem_free(gcn->residual);
+	mem_free(gcn->residuals);
 	mem_free(gcn);
 }
 

@@ -42,6 +42,29 @@ struct gcn_hub {
 	_Alignas(64) int16_t residual[GCN_DIMENSIONS_MAX];
 };
 
+/* What a flush has asked the memory for and not yet used; empty between flushes. See gcn_update.c. */
+enum { GCN_ROWS_AHEAD = 16, GCN_LISTS_AHEAD = 4 };
+/* Residuals that a push may still need: each of them has a list, or one row at least, ahead. */
+enum { GCN_RESIDUALS = 32 };
+
+struct gcn_rows_ahead {
+	int side;
+	uint32_t layer;
+	uint32_t first, end;    /* modulo GCN_ROWS_AHEAD */
+	uint32_t nodes[GCN_ROWS_AHEAD];
+	const int16_t *residuals[GCN_ROWS_AHEAD];
+};
+
+struct gcn_list_ahead {
+	struct graph_neighbours list;
+	const int16_t *residual;
+};
+
+struct gcn_lists_ahead {
+	uint32_t first, end;    /* modulo GCN_LISTS_AHEAD */
+	struct gcn_list_ahead lists[GCN_LISTS_AHEAD];
+};
+
 #define GCN_UNBOUNDED UINT64_MAX
 
 struct gcn_side {
@@ -75,7 +98,10 @@ struct gcn {
 	double held_mass;                       /* lengths of their residuals, added up */
 	uint64_t budget;                        /* nodes and edges that this flush may still touch */
 	struct gcn_hub hub;
-	int16_t *fresh, *residual;              /* [D] scratch of one step */
+	int16_t *fresh;                         /* [D] scratch of one step */
+	int16_t *residuals;                     /* [GCN_RESIDUALS][D], in turns */
+	struct gcn_lists_ahead lists_ahead;
+	struct gcn_rows_ahead rows_ahead;
 };
 
 static inline struct gcn_meta *gcn_meta_of(const struct gcn_side *side, uint32_t node)

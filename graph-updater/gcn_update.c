@@ -20,7 +20,7 @@
 
 #include <math.h>
 
-enum { ROWS_AHEAD = 4 };
+enum { NODES_AHEAD = 6 };
 
 void gcn_mix(const struct gcn *gcn, struct gcn_side *side, uint32_t node)
 {
@@ -51,7 +51,11 @@ static bool mark_changed(struct gcn_side *side, uint32_t node)
 	return true;
 }
 
-/* ---- a push ---- */
+/* ---- a push ----
+ *
+ * Rows lie anywhere, so each is asked for some steps before it is needed: a node's list of neighbours is
+ * read when LISTS_AHEAD other nodes have decided to push, a neighbour's row is added to when GCN_ROWS_AHEAD
+ * other rows have been asked for. What is still on its way is brought to its end with the layer. */
 
 static void spend(struct gcn *gcn, uint64_t work)
 {
@@ -59,29 +63,52 @@ static void spend(struct gcn *gcn, uint64_t work)
 		gcn->budget = gcn->budget > work ? gcn->budget - work : 0;
 }
 
-/* Neighbours first .. end - 1 of the list get the residual into their sums of the next layer. */
+/* The oldest row on its way gets its residual. */
+static bool add_oldest_row(struct gcn *gcn)
+{
+	struct gcn_rows_ahead *ahead = &gcn->rows_ahead;
+	uint32_t at = ahead->first++ % GCN_ROWS_AHEAD, node = ahead->nodes[at];
+	struct gcn_side *side = &gcn->sides[ahead->side];
+
+	return gcn_sums_change(gcn, side, ahead->layer, node, ahead->residuals[at], true) &&
+	       gcn_mark(side, ahead->layer, node);
+}
+
+static bool add_rows_ahead(struct gcn *gcn)
+{
+	bool room = true;
+
+	while (gcn->rows_ahead.first != gcn->rows_ahead.end && room)
+		room = add_oldest_row(gcn);
+	return room;
+}
+
+/* Neighbours first .. end - 1 of the list get the residual into their sums of the next layer; it stays where
+ * it is until GCN_ROWS_AHEAD more have been asked for. */
 static bool push_range(struct gcn *gcn, int s, uint32_t layer, const struct graph_neighbours *list,
 		       uint32_t first, uint32_t end, const int16_t *residual)
 {
+	struct gcn_rows_ahead *ahead = &gcn->rows_ahead;
 	struct gcn_side *other = &gcn->sides[!s];
 	size_t row_bytes = gcn_sums_row_bytes(other, layer + 1, gcn->options.dimensions);
 
 	gcn->push_edges += end - first;
-	spend(gcn, end - first);
+	ahead->side = !s;
+	ahead->layer = layer + 1;
 	for (uint32_t e = first; e < end; e++) {
-		uint32_t neighbour = graph_neighbour(list, e);
-		uint32_t later = e + ROWS_AHEAD < end ? graph_neighbour(list, e + ROWS_AHEAD) : UINT32_MAX;
-		if (later < chunks_rows(&other->meta)) {
-			const char *row = (const char *)gcn_sums_of(other, layer + 1, later);
-			for (size_t byte = 0; byte < row_bytes; byte += 64)
-				__builtin_prefetch(row + byte, 1);
-			__builtin_prefetch(gcn_meta_of(other, later), 1);
-		}
+		uint32_t neighbour = graph_neighbour(list, e), at;
+		const char *row;
 		if (!graph_neighbour_in_gcn(list, e))
 			continue;
-		if (!gcn_sums_change(gcn, other, layer + 1, neighbour, residual, true) ||
-		    !gcn_mark(other, layer + 1, neighbour))
+		if (ahead->end - ahead->first == GCN_ROWS_AHEAD && !add_oldest_row(gcn))
 			return false;
+		at = ahead->end++ % GCN_ROWS_AHEAD;
+		ahead->nodes[at] = neighbour;
+		ahead->residuals[at] = residual;
+		row = (const char *)gcn_sums_of(other, layer + 1, neighbour);
+		for (size_t byte = 0; byte < row_bytes; byte += 64)
+			__builtin_prefetch(row + byte, 1);
+		__builtin_prefetch(gcn_meta_of(other, neighbour), 1);
 	}
 	return true;
 }
@@ -95,23 +122,54 @@ static bool push_hub(struct gcn *gcn)
 	uint32_t end = hub->cursor;
 
 	hub->cursor = first;
+	spend(gcn, end - first);
 	return push_range(gcn, hub->side, hub->layer, &list, first, end, hub->residual);
+}
+
+static bool push_oldest_list(struct gcn *gcn, int s, uint32_t layer)
+{
+	struct gcn_lists_ahead *ahead = &gcn->lists_ahead;
+	const struct gcn_list_ahead *oldest = &ahead->lists[ahead->first++ % GCN_LISTS_AHEAD];
+
+	return push_range(gcn, s, layer, &oldest->list, 0, oldest->list.count, oldest->residual);
+}
+
+/* Nothing is on its way any more. */
+static bool push_all_ahead(struct gcn *gcn, int s, uint32_t layer)
+{
+	bool room = true;
+
+	while (gcn->lists_ahead.first != gcn->lists_ahead.end && room)
+		room = push_oldest_list(gcn, s, layer);
+	return room && add_rows_ahead(gcn);
 }
 
 /* The node's residual goes to its neighbours; it takes its new hidden state next. */
 static bool push(struct gcn *gcn, int s, uint32_t layer, uint32_t node, const int16_t *residual)
 {
 	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
+	struct gcn_lists_ahead *ahead = &gcn->lists_ahead;
 
 	gcn->pushes++;
-	if (list.count <= gcn->options.hub_degree)
-		return push_range(gcn, s, layer, &list, 0, list.count, residual);
-	gcn->hub.side = s;
-	gcn->hub.layer = layer;
-	gcn->hub.node = node;
-	gcn->hub.cursor = list.count;
-	memcpy(gcn->hub.residual, residual, gcn->options.dimensions * sizeof *residual);
-	return push_hub(gcn);
+	list.all |= list.count == gcn_meta_of(&gcn->sides[s], node)->degree;
+	if (list.count > gcn->options.hub_degree) {
+		/* Rows of the last hub may be on their way with its residual. */
+		if (!add_rows_ahead(gcn))
+			return false;
+		gcn->hub.side = s;
+		gcn->hub.layer = layer;
+		gcn->hub.node = node;
+		gcn->hub.cursor = list.count;
+		memcpy(gcn->hub.residual, residual, gcn->options.dimensions * sizeof *residual);
+		return push_hub(gcn);
+	}
+	spend(gcn, list.count);
+	if (ahead->end - ahead->first == GCN_LISTS_AHEAD && !push_oldest_list(gcn, s, layer))
+		return false;
+	ahead->lists[ahead->end++ % GCN_LISTS_AHEAD] = (struct gcn_list_ahead){list, residual};
+	for (size_t byte = 0; byte < 128; byte += 64)
+		__builtin_prefetch(list.ids + byte);
+	return true;
 }
 
 bool gcn_hub_follow(struct gcn *gcn, int s, const struct graph_change *change, bool had, bool has)
@@ -141,9 +199,10 @@ bool gcn_hub_follow(struct gcn *gcn, int s, const struct graph_change *change, b
 
 /* ---- a node, a layer, a flush ---- */
 
-/* The rows of a node that comes up soon: they lie anywhere. */
-static void prefetch_node(const struct gcn *gcn, const struct gcn_side *side, uint32_t layer, uint32_t node)
+/* All that flush_node() will touch of a node that comes up soon. */
+static void prefetch_node(const struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 {
+	const struct gcn_side *side = &gcn->sides[s];
 	const char *sums = (const char *)gcn_sums_of(side, layer, node);
 	const char *hidden = (const char *)gcn_hidden_of(side, layer, node);
 	size_t row_bytes = gcn->options.dimensions * sizeof(int16_t);
@@ -154,14 +213,26 @@ static void prefetch_node(const struct gcn *gcn, const struct gcn_side *side, ui
 	for (size_t byte = 0; byte < row_bytes; byte += 64)
 		__builtin_prefetch(hidden + byte, 1);
 	__builtin_prefetch(gcn_meta_of(side, node), 1);
+	if (side->single == (int)layer) {
+		__builtin_prefetch(gcn_norm_of(side, node), 1);
+		if (side->rows)
+			nearest_rows_prefetch_put(side->rows, node);
+	}
+	if (layer == gcn->last_layer)
+		return;
+	if (s == GCN_USERS)
+		graph_prefetch_user(gcn->options.graph, (struct user_id){node});
+	else
+		graph_prefetch_item(gcn->options.graph, (struct item_id){node});
 }
 
 static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 {
 	struct gcn_side *side = &gcn->sides[s];
+	int16_t *residual = gcn->residuals + gcn->pushes % GCN_RESIDUALS * gcn->options.dimensions;
 	int64_t fresh_square, residual_square;
 
-	gcn_sums_refresh(gcn, side, layer, node, gcn->fresh, gcn->residual, &fresh_square, &residual_square);
+	gcn_sums_refresh(gcn, side, layer, node, gcn->fresh, residual, &fresh_square, &residual_square);
 	if (residual_square && layer < gcn->last_layer) {
 		/* Exact: both are integers below 2^53. */
 		if ((double)residual_square <= gcn->threshold_square * (double)fresh_square) {
@@ -169,12 +240,12 @@ static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 			gcn->held_mass += sqrt((double)residual_square);
 			return true;
 		}
-		if (!push(gcn, s, layer, node, gcn->residual))
+		if (!push(gcn, s, layer, node, residual))
 			return false;
 	}
 	if (residual_square) {
 		gcn_set_hidden(gcn, side, layer, node, gcn->fresh, fresh_square);
-		gcn_sums_settle(gcn, side, layer, node, gcn->residual);
+		gcn_sums_settle(gcn, side, layer, node, residual);
 	}
 	if (layer == gcn->last_layer)
 		gcn_sums_narrow(gcn, side, node);
@@ -185,34 +256,41 @@ static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 static bool flush_if_dirty(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 {
 	struct gcn_meta *meta = gcn_meta_of(&gcn->sides[s], node);
-	bool dirty = meta->dirty >> layer & 1;
 
 	meta->dirty &= (uint8_t)~(1u << layer);
 	/* Without edges it has lost the last one, and is zero. */
-	return !dirty || !meta->degree || flush_node(gcn, s, layer, node);
+	return !meta->degree || flush_node(gcn, s, layer, node);
 }
 
-/* The nodes of the frontier; where they are many, in the order of their rows, which is faster. */
+/* The same nodes, the first row last. */
+static void sort_frontier(struct gcn_side *side, uint32_t layer)
+{
+	struct gcn_list *list = &side->frontier[layer];
+
+	list->count = 0;
+	for (uint32_t node = chunks_rows(&side->meta); node--;)
+		if (gcn_meta_of(side, node)->dirty >> layer & 1)
+			list->nodes[list->count++] = node;
+}
+
+/* The nodes of the frontier, from its end; where they are many, in the order of their rows, which share
+ * lines. */
 static bool flush_layer(struct gcn *gcn, int s, uint32_t layer)
 {
 	struct gcn_side *side = &gcn->sides[s];
 	struct gcn_list *list = &side->frontier[layer];
 	bool room = true;
 
-	if (gcn->budget == GCN_UNBOUNDED && list->count > chunks_rows(&side->meta) / 4) {
-		for (uint32_t node = 0; node < chunks_rows(&side->meta) && room; node++)
-			room = flush_if_dirty(gcn, s, layer, node);
-		list->count = 0;
-		return room;
-	}
+	if (gcn->budget == GCN_UNBOUNDED && list->count > chunks_rows(&side->meta) / 4)
+		sort_frontier(side, layer);
 	while (list->count && gcn->budget && !gcn->hub.cursor && room) {
 		uint32_t node = list->nodes[--list->count];
 		spend(gcn, 1);
-		if (list->count > ROWS_AHEAD)
-			prefetch_node(gcn, side, layer, list->nodes[list->count - ROWS_AHEAD]);
+		if (list->count >= NODES_AHEAD)
+			prefetch_node(gcn, s, layer, list->nodes[list->count - NODES_AHEAD]);
 		room = flush_if_dirty(gcn, s, layer, node);
 	}
-	return room;
+	return room && push_all_ahead(gcn, s, layer);
 }
 
 static void mix_changed(struct gcn *gcn)
@@ -245,7 +323,7 @@ enum status gcn_flush_some(struct gcn *gcn, uint64_t work_max, bool *finished, s
 
 	gcn->budget = work_max;
 	if (gcn->hub.cursor)
-		room = push_hub(gcn);
+		room = push_hub(gcn) && add_rows_ahead(gcn);
 	for (uint32_t layer = 1; layer <= gcn->last_layer && room; layer++)
 		for (int s = 0; s < GCN_SIDES && room && gcn->budget && !gcn->hub.cursor; s++)
 			room = flush_layer(gcn, s, layer);

@@ -379,6 +379,16 @@ struct graph_raters graph_item_raters(const struct graph *graph, struct item_id 
 	return (struct graph_raters){item_raters(node), item_responses(node), node->list.count};
 }
 
+void graph_prefetch_user(const struct graph *graph, struct user_id user)
+{
+	__builtin_prefetch(user_node(graph, user));
+}
+
+void graph_prefetch_item(const struct graph *graph, struct item_id item)
+{
+	__builtin_prefetch(item_node(graph, item));
+}
+
 struct graph_neighbours graph_neighbours_of_user(const struct graph *graph, struct user_id user)
 {
 	uint32_t count;

@@ -153,6 +153,10 @@ struct graph_neighbours {
 struct graph_neighbours graph_neighbours_of_user(const struct graph *graph, struct user_id user);
 struct graph_neighbours graph_neighbours_of_item(const struct graph *graph, struct item_id item);
 
+/* Hint: graph_neighbours_of_...() is called soon. */
+void graph_prefetch_user(const struct graph *graph, struct user_id user);
+void graph_prefetch_item(const struct graph *graph, struct item_id item);
+
 static inline uint32_t graph_neighbour(const struct graph_neighbours *list, uint32_t index)
 {
 	uint32_t id;

@@ -144,6 +144,19 @@ void nearest_rows_put(struct nearest_rows *rows, uint32_t row, const int16_t *fr
 	__atomic_store_n(sequence, before + 2, __ATOMIC_RELEASE);
 }
 
+void nearest_rows_prefetch_put(const struct nearest_rows *rows, uint32_t row)
+{
+	const uint64_t *upper = upper_of(rows, row) + word_of(rows, row);
+	const uint64_t *lower = lower_of(rows, row) + word_of(rows, row);
+
+	__builtin_prefetch(sequence_of(rows, row), 1);
+	__builtin_prefetch(&heads_of(rows, row)[row % NEAREST_BLOCK_ROWS], 1);
+	for (uint32_t k = 0; k < rows->dimensions / 16; k++) {
+		__builtin_prefetch(upper + k * NEAREST_GROUP_ROWS, 1);
+		__builtin_prefetch(lower + k * NEAREST_GROUP_ROWS, 1);
+	}
+}
+
 bool nearest_rows_right(const struct nearest_rows *rows, uint32_t row)
 {
 	enum { LINES_MAX = NEAREST_CODE_MAX / 16 };

@@ -34,6 +34,9 @@ bool nearest_rows_reserve(struct nearest_rows *rows, uint32_t count);
  * its codes, as one change to readers. Writer. */
 void nearest_rows_put(struct nearest_rows *rows, uint32_t row, const int16_t *fresh, int64_t norm);
 
+/* Hint: nearest_rows_put() comes to this row soon. */
+void nearest_rows_prefetch_put(const struct nearest_rows *rows, uint32_t row);
+
 /* A multiple of NEAREST_BLOCK_ROWS; every reader may read rows below it. Any thread. */
 uint32_t nearest_rows_count(const struct nearest_rows *rows);
 uint32_t nearest_rows_dimensions(const struct nearest_rows *rows);
