@@ -74,7 +74,7 @@ static double product_tflops(const struct device_table *table, struct device *de
 	must(table->upload(device, weights, numbers, (size_t)columns * depth * 2, &error), &error);
 	free(numbers);
 	must(table->prepare_product(device, columns, depth, &error), &error);
-	struct product_work work = {x, weights, out, rows, columns, depth};
+	struct product_work work = {x, weights, out, rows, columns, depth, 1};
 	for (int i = 0; i < 3; i++)
 		table->product(device, &work);
 	must(table->wait(device, &error), &error);
