@@ -1,5 +1,5 @@
 /* chunks.c - see chunks.h. Invariant: chunks 0 .. chunk_count - 1 are there and never move. The first
- * slab_chunks chunks are allocations of their own; of the others every slab_chunks-th begins one. */
+ * small_chunks chunks are allocations of their own; of the others every slab_chunks-th begins one. */
 #include "graph-updater/chunks.h"
 
 #include "base/mem.h"
@@ -16,13 +16,19 @@ bool chunks_create(struct chunks *chunks, uint32_t rows_max, size_t row_bytes)
 		.chunk_max = chunk_max,
 		.row_bytes = row_bytes,
 		.slab_chunks = (uint32_t)(SLAB_BYTES / (CHUNK_ROWS * row_bytes)),
+		.small_chunks = (uint32_t)(SLAB_BYTES / 8 / (CHUNK_ROWS * row_bytes)),
 	};
 	return chunks->chunk != NULL;
 }
 
+static bool is_small(const struct chunks *chunks, uint32_t chunk)
+{
+	return !chunks->slab_chunks || chunk < chunks->small_chunks;
+}
+
 static bool begins_allocation(const struct chunks *chunks, uint32_t chunk)
 {
-	return !chunks->slab_chunks || chunk < chunks->slab_chunks || chunk % chunks->slab_chunks == 0;
+	return is_small(chunks, chunk) || (chunk - chunks->small_chunks) % chunks->slab_chunks == 0;
 }
 
 /* NULL: no memory. Its bytes are anything. */
@@ -33,7 +39,7 @@ static unsigned char *next_chunk(const struct chunks *chunks, size_t bytes)
 
 	if (!begins_allocation(chunks, chunk))
 		return chunks->chunk[chunk - 1] + bytes;
-	if (!chunks->slab_chunks || chunk < chunks->slab_chunks)
+	if (is_small(chunks, chunk))
 		return mem_alloc_aligned(64, bytes);
 	slab = mem_alloc_aligned(SLAB_BYTES, SLAB_BYTES);
 	if (slab)
@@ -48,7 +54,7 @@ void chunks_destroy(struct chunks *chunks)
 	for (uint32_t c = 0; c < chunks->chunk_count; c++)
 		if (begins_allocation(chunks, c)) {
 			/* Whoever gets this memory next may need it in a child. */
-			if (chunks->parent_only && chunks->slab_chunks && c >= chunks->slab_chunks)
+			if (chunks->parent_only && !is_small(chunks, c))
 				(void)madvise(chunks->chunk[c], SLAB_BYTES, MADV_DOFORK);
 			mem_free(chunks->chunk[c]);
 		}
@@ -75,12 +81,12 @@ bool chunks_reserve(struct chunks *chunks, uint32_t rows)
 
 size_t chunks_bytes(const struct chunks *chunks)
 {
-	uint32_t each = chunks->slab_chunks, count = chunks->chunk_count;
+	uint32_t count = chunks->chunk_count, small = chunks->small_chunks;
 	size_t bytes = chunks->chunk_max * sizeof *chunks->chunk;
 
-	if (!each || count <= each)
+	if (!chunks->slab_chunks || count <= small)
 		return bytes + (size_t)count * CHUNK_ROWS * chunks->row_bytes;
 	/* A slab counts whole. */
-	return bytes + (size_t)each * CHUNK_ROWS * chunks->row_bytes +
-	       (size_t)((count - 1) / each) * SLAB_BYTES;
+	return bytes + (size_t)small * CHUNK_ROWS * chunks->row_bytes +
+	       ((size_t)(count - small) + chunks->slab_chunks - 1) / chunks->slab_chunks * SLAB_BYTES;
 }

@@ -1,9 +1,10 @@
 /* chunks.h - arrays of fixed-size rows that grow without ever moving or copying what is there.
  *
  * Rows live in chunks of CHUNK_ROWS, zeroed and 64-byte aligned; only the table of chunk pointers is
- * sized by the maximum. A row's address is stable for the life of the array. Once an array has filled
- * SLAB_BYTES, further chunks are cut from slabs of that size and alignment, for which the system is asked
- * for huge pages: rows are read in no order, and every one would miss the table of small ones. One writer. */
+ * sized by the maximum. A row's address is stable for the life of the array. Once an array has filled an
+ * eighth of SLAB_BYTES, further chunks are cut from slabs of that size and alignment, for which the system is
+ * asked for huge pages: rows are read in no order, and every one would miss the table of small ones. One
+ * writer. */
 #ifndef EXITPOLL_GRAPH_UPDATER_CHUNKS_H
 #define EXITPOLL_GRAPH_UPDATER_CHUNKS_H
 
@@ -20,6 +21,7 @@ struct chunks {
 	size_t row_bytes;
 	bool parent_only;       /* set while empty: the array is not there in a fork (snapshot_child.c) */
 	uint32_t slab_chunks;   /* chunks of one slab; 0: too large for slabs */
+	uint32_t small_chunks;  /* the first ones, each allocated alone */
 };
 
 /* False: no memory. A zeroed struct may be destroyed. */

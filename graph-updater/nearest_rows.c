@@ -11,18 +11,23 @@
 #include <sched.h>
 #include <string.h>
 
-enum { PART_SHIFT = 10, PART_ROWS = 1 << PART_SHIFT, LINE_BYTES = 64 };
+enum { PART_SHIFT = CHUNK_SHIFT, PART_ROWS = 1 << PART_SHIFT, LINE_BYTES = 64 };
 
 struct nearest_rows {
 	uint32_t dimensions;
-	uint32_t parts_max;
 	const struct chunks *exact;
 	const struct nearest_kernels *kernels;
 	size_t plane_bytes;             /* of a block's plane */
 	size_t upper_bytes;             /* of a block's sequence, heads and upper plane */
-	unsigned char **parts;          /* [parts_max], the first `count` rows' are there */
+	struct chunks parts;            /* a chunk is a part; the first `count` rows' are there */
 	uint32_t count;                 /* atomic */
 };
+
+/* Of 1,024 rows: a multiple of their number, as there are 16 blocks of whole lines in a part. */
+static size_t part_bytes(const struct nearest_rows *rows)
+{
+	return PART_ROWS / NEAREST_BLOCK_ROWS * (rows->upper_bytes + rows->plane_bytes);
+}
 
 enum status nearest_rows_create(uint32_t dimensions, uint32_t rows_max, const struct chunks *exact,
 				struct nearest_rows **out, struct error *error)
@@ -35,13 +40,13 @@ enum status nearest_rows_create(uint32_t dimensions, uint32_t rows_max, const st
 		rows->kernels = nearest_kernels_get(NEAREST_BEST);
 		rows->plane_bytes = (size_t)NEAREST_BLOCK_ROWS * dimensions / 2;
 		rows->upper_bytes = LINE_BYTES + NEAREST_BLOCK_ROWS * sizeof(uint32_t) + rows->plane_bytes;
-		rows->parts_max = (uint32_t)(((uint64_t)rows_max + PART_ROWS - 1) >> PART_SHIFT);
-		rows->parts = mem_alloc_zero(rows->parts_max, sizeof *rows->parts);
+		if (!chunks_create(&rows->parts, rows_max, part_bytes(rows) / PART_ROWS)) {
+			mem_free(rows);
+			rows = NULL;
+		}
 	}
-	if (!rows || !rows->parts) {
-		nearest_rows_destroy(rows);
+	if (!rows)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the rows of similar users");
-	}
 	*out = rows;
 	return STATUS_OK;
 }
@@ -50,22 +55,15 @@ void nearest_rows_destroy(struct nearest_rows *rows)
 {
 	if (!rows)
 		return;
-	for (uint32_t part = 0; rows->parts && part < rows->count >> PART_SHIFT; part++)
-		mem_free(rows->parts[part]);
-	mem_free(rows->parts);
+	chunks_destroy(&rows->parts);
 	mem_free(rows);
-}
-
-static size_t part_bytes(const struct nearest_rows *rows)
-{
-	return PART_ROWS / NEAREST_BLOCK_ROWS * (rows->upper_bytes + rows->plane_bytes);
 }
 
 /* ---- places ---- */
 
 static unsigned char *upper_block(const struct nearest_rows *rows, uint32_t row)
 {
-	return rows->parts[row >> PART_SHIFT] +
+	return rows->parts.chunk[row >> PART_SHIFT] +
 	       (row & (PART_ROWS - 1)) / NEAREST_BLOCK_ROWS * rows->upper_bytes;
 }
 
@@ -86,7 +84,7 @@ static uint64_t *upper_of(const struct nearest_rows *rows, uint32_t row)
 
 static uint64_t *lower_of(const struct nearest_rows *rows, uint32_t row)
 {
-	return (uint64_t *)(void *)(rows->parts[row >> PART_SHIFT] +
+	return (uint64_t *)(void *)(rows->parts.chunk[row >> PART_SHIFT] +
 				    PART_ROWS / NEAREST_BLOCK_ROWS * rows->upper_bytes +
 				    (row & (PART_ROWS - 1)) / NEAREST_BLOCK_ROWS * rows->plane_bytes);
 }
@@ -102,20 +100,12 @@ static size_t word_of(const struct nearest_rows *rows, uint32_t row)
 
 bool nearest_rows_reserve(struct nearest_rows *rows, uint32_t count)
 {
-	uint32_t parts = rows->count >> PART_SHIFT;
-	uint64_t wanted = ((uint64_t)count + PART_ROWS - 1) >> PART_SHIFT;
-
-	if (wanted > rows->parts_max)
-		return false;
-	for (; parts < wanted; parts++) {
-		unsigned char *part = mem_alloc_aligned(LINE_BYTES, part_bytes(rows));
-		if (!part)
+	for (uint32_t part = rows->count >> PART_SHIFT; (uint64_t)part << PART_SHIFT < count; part++) {
+		if (!chunks_reserve(&rows->parts, (part << PART_SHIFT) + 1))
 			return false;
-		memset(part, 0, part_bytes(rows));
-		rows->parts[parts] = part;
 		for (uint32_t r = 0; r < PART_ROWS; r++)
-			heads_of(rows, (parts << PART_SHIFT) + r)[r % NEAREST_BLOCK_ROWS] = NEAREST_HEAD_NONE;
-		__atomic_store_n(&rows->count, (parts + 1) << PART_SHIFT, __ATOMIC_RELEASE);
+			heads_of(rows, (part << PART_SHIFT) + r)[r % NEAREST_BLOCK_ROWS] = NEAREST_HEAD_NONE;
+		__atomic_store_n(&rows->count, (part + 1) << PART_SHIFT, __ATOMIC_RELEASE);
 	}
 	return true;
 }
@@ -195,8 +185,7 @@ const struct nearest_kernels *nearest_rows_kernels(const struct nearest_rows *ro
 
 size_t nearest_rows_bytes(const struct nearest_rows *rows)
 {
-	return sizeof *rows + rows->parts_max * sizeof *rows->parts +
-	       (size_t)(rows->count >> PART_SHIFT) * part_bytes(rows);
+	return sizeof *rows + chunks_bytes(&rows->parts);
 }
 
 /* The number before reading; waits out a write (some dozens of stores) where one is going on. */
