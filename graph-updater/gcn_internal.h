@@ -27,6 +27,9 @@ struct gcn_meta {
 	uint8_t dirty;          /* bit k: layer k waits for a flush */
 	bool changed;           /* final is to be mixed anew at the end of this flush */
 	bool wide;              /* sums are int64, elsewhere */
+	/* Layers 2 .. last - 1: how far pushes may move the sums, in length, before the residual could pass the
+	 * threshold: until then the node need not be looked at. At most 0: at once. See gcn_update.c. */
+	float slack[GCN_LAYERS_MAX - 2];
 };
 
 struct gcn_list {
@@ -39,6 +42,7 @@ struct gcn_hub {
 	int side;
 	uint32_t layer, node;
 	uint32_t cursor;        /* neighbours before it wait for the residual; 0: none is under way */
+	float length;           /* not less than that of the residual */
 	_Alignas(64) int16_t residual[GCN_DIMENSIONS_MAX];
 };
 
@@ -53,11 +57,13 @@ struct gcn_rows_ahead {
 	uint32_t first, end;    /* modulo GCN_ROWS_AHEAD */
 	uint32_t nodes[GCN_ROWS_AHEAD];
 	const int16_t *residuals[GCN_ROWS_AHEAD];
+	float lengths[GCN_ROWS_AHEAD];  /* not less than those of the residuals */
 };
 
 struct gcn_list_ahead {
 	struct graph_neighbours list;
 	const int16_t *residual;
+	float length;
 };
 
 struct gcn_lists_ahead {

@@ -63,6 +63,37 @@ static void spend(struct gcn *gcn, uint64_t work)
 		gcn->budget = gcn->budget > work ? gcn->budget - work : 0;
 }
 
+/* ---- who need not be looked at ----
+ *
+ * A node of a middle layer that has stayed, or just taken its new h, with residual r and mean m (both rounded),
+ * is still within the threshold after its sums have moved by x in length: with d neighbours the exact mean
+ * moves by x / d, and roundings shift either end by sqrt(D) / 2 at most, so
+ *
+ *   |r'| <= |r| + x/d + sqrt D,  |m'| >= |m| - x/d - sqrt D,  and |r'| <= tau |m'| as long as
+ *   x <= d ((tau |m| - |r|) / (1 + tau) - sqrt D) = slack.
+ *
+ * Pushes use the slack up by the lengths of their residuals, and mark the node once it is too short; a changed
+ * edge marks it anyway. So nodes are left alone that would have stayed: no bit depends on it. At tau = 0 there
+ * is no slack. Floats are rounded to the safe side by more than their error. */
+
+static void set_slack(const struct gcn *gcn, struct gcn_meta *meta, uint32_t layer, int64_t mean_square,
+		      int64_t residual_square)
+{
+	double tau = gcn->options.threshold, root = sqrt(gcn->options.dimensions);
+	double length = tau * sqrt((double)mean_square) - sqrt((double)residual_square);
+
+	meta->slack[layer - 2] = (float)(meta->degree * (length / (1 + tau) * (1 - 1e-6) - root));
+}
+
+/* The sums of the node have moved by so much. */
+static bool use_slack(struct gcn_meta *meta, uint32_t layer, float length)
+{
+	float *slack = &meta->slack[layer - 2];
+
+	*slack = (*slack - length) * (1 - 0x1p-22f);
+	return *slack > 0;
+}
+
 /* The oldest row on its way gets its residual. */
 static bool add_oldest_row(struct gcn *gcn)
 {
@@ -70,7 +101,10 @@ static bool add_oldest_row(struct gcn *gcn)
 	uint32_t at = ahead->first++ % GCN_ROWS_AHEAD, node = ahead->nodes[at];
 	struct gcn_side *side = &gcn->sides[ahead->side];
 
-	return gcn_sums_change(gcn, side, ahead->layer, node, ahead->residuals[at], true) &&
+	if (!gcn_sums_change(gcn, side, ahead->layer, node, ahead->residuals[at], true))
+		return false;
+	return (ahead->layer < gcn->last_layer &&
+		use_slack(gcn_meta_of(side, node), ahead->layer, ahead->lengths[at])) ||
 	       gcn_mark(side, ahead->layer, node);
 }
 
@@ -86,7 +120,7 @@ static bool add_rows_ahead(struct gcn *gcn)
 /* Neighbours first .. end - 1 of the list get the residual into their sums of the next layer; it stays where
  * it is until GCN_ROWS_AHEAD more have been asked for. */
 static bool push_range(struct gcn *gcn, int s, uint32_t layer, const struct graph_neighbours *list,
-		       uint32_t first, uint32_t end, const int16_t *residual)
+		       uint32_t first, uint32_t end, const int16_t *residual, float length)
 {
 	struct gcn_rows_ahead *ahead = &gcn->rows_ahead;
 	struct gcn_side *other = &gcn->sides[!s];
@@ -105,6 +139,7 @@ static bool push_range(struct gcn *gcn, int s, uint32_t layer, const struct grap
 		at = ahead->end++ % GCN_ROWS_AHEAD;
 		ahead->nodes[at] = neighbour;
 		ahead->residuals[at] = residual;
+		ahead->lengths[at] = length;
 		row = (const char *)gcn_sums_of(other, layer + 1, neighbour);
 		for (size_t byte = 0; byte < row_bytes; byte += 64)
 			__builtin_prefetch(row + byte, 1);
@@ -123,7 +158,7 @@ static bool push_hub(struct gcn *gcn)
 
 	hub->cursor = first;
 	spend(gcn, end - first);
-	return push_range(gcn, hub->side, hub->layer, &list, first, end, hub->residual);
+	return push_range(gcn, hub->side, hub->layer, &list, first, end, hub->residual, hub->length);
 }
 
 static bool push_oldest_list(struct gcn *gcn, int s, uint32_t layer)
@@ -131,7 +166,8 @@ static bool push_oldest_list(struct gcn *gcn, int s, uint32_t layer)
 	struct gcn_lists_ahead *ahead = &gcn->lists_ahead;
 	const struct gcn_list_ahead *oldest = &ahead->lists[ahead->first++ % GCN_LISTS_AHEAD];
 
-	return push_range(gcn, s, layer, &oldest->list, 0, oldest->list.count, oldest->residual);
+	return push_range(gcn, s, layer, &oldest->list, 0, oldest->list.count, oldest->residual,
+			  oldest->length);
 }
 
 /* Nothing is on its way any more. */
@@ -145,7 +181,7 @@ static bool push_all_ahead(struct gcn *gcn, int s, uint32_t layer)
 }
 
 /* The node's residual goes to its neighbours; it takes its new hidden state next. */
-static bool push(struct gcn *gcn, int s, uint32_t layer, uint32_t node, const int16_t *residual)
+static bool push(struct gcn *gcn, int s, uint32_t layer, uint32_t node, const int16_t *residual, float length)
 {
 	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
 	struct gcn_lists_ahead *ahead = &gcn->lists_ahead;
@@ -160,13 +196,14 @@ static bool push(struct gcn *gcn, int s, uint32_t layer, uint32_t node, const in
 		gcn->hub.layer = layer;
 		gcn->hub.node = node;
 		gcn->hub.cursor = list.count;
+		gcn->hub.length = length;
 		memcpy(gcn->hub.residual, residual, gcn->options.dimensions * sizeof *residual);
 		return push_hub(gcn);
 	}
 	spend(gcn, list.count);
 	if (ahead->end - ahead->first == GCN_LISTS_AHEAD && !push_oldest_list(gcn, s, layer))
 		return false;
-	ahead->lists[ahead->end++ % GCN_LISTS_AHEAD] = (struct gcn_list_ahead){list, residual};
+	ahead->lists[ahead->end++ % GCN_LISTS_AHEAD] = (struct gcn_list_ahead){list, residual, length};
 	for (size_t byte = 0; byte < 128; byte += 64)
 		__builtin_prefetch(list.ids + byte);
 	return true;
@@ -238,11 +275,15 @@ static bool flush_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node)
 		if ((double)residual_square <= gcn->threshold_square * (double)fresh_square) {
 			gcn->held++;
 			gcn->held_mass += sqrt((double)residual_square);
+			if (layer > 1)
+				set_slack(gcn, gcn_meta_of(side, node), layer, fresh_square, residual_square);
 			return true;
 		}
-		if (!push(gcn, s, layer, node, residual))
+		if (!push(gcn, s, layer, node, residual, (float)(sqrt((double)residual_square) * (1 + 1e-6))))
 			return false;
 	}
+	if (layer > 1 && layer < gcn->last_layer)
+		set_slack(gcn, gcn_meta_of(side, node), layer, fresh_square, 0);
 	if (residual_square) {
 		gcn_set_hidden(gcn, side, layer, node, gcn->fresh, fresh_square);
 		gcn_sums_settle(gcn, side, layer, node, residual);
