@@ -19,6 +19,19 @@ static enum status edge_changed(void *context, const struct graph_change *change
 	return STATUS_OK;
 }
 
+void enrichment_loaded(struct enrichment *enrichment)
+{
+	const struct graph *graph = enrichment->updater->graph;
+	const struct ids *items = enrichment->updater->items.table;
+
+	for (uint32_t i = 0; i < ids_end(items); i++) {
+		struct item_id item = {i};
+		uint32_t count = graph_item_raters(graph, item).count;
+		if (count)
+			attributes_add(enrichment->attributes, item, count, (int64_t)graph_item_response(graph, item));
+	}
+}
+
 static enum status entry_changed(void *context, struct item_id item, const struct catalog_entry *old_entry,
 				 const struct catalog_entry *new_entry, struct error *error)
 {

@@ -213,9 +213,11 @@ bool gcn_reserve_node(struct gcn_side *side, uint32_t node)
 
 void gcn_begin_node(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 {
+	_Alignas(64) int16_t seed[GCN_DIMENSIONS_MAX];  /* loading, several threads come here */
+
 	if (side->has[0]) {
-		gcn_seed(gcn, side, node, gcn->fresh);
-		gcn_set_hidden(gcn, side, 0, node, gcn->fresh,
+		gcn_seed(gcn, side, node, seed);
+		gcn_set_hidden(gcn, side, 0, node, seed,
 			       (int64_t)gcn->options.dimensions * GCN_ONE * GCN_ONE);
 	}
 	/* A final row made of seeds alone, or with a share of them, is there at once. */

@@ -127,7 +127,7 @@ void gcn_keep_sums_from_forks(struct gcn *gcn);
  * nodes of all edges, the hidden states are set, and gcn_load_finish() rebuilds the sums from them exactly,
  * on the given threads (NULL: the caller's alone), "summing" rows. STATUS_CORRUPT: out of range. */
 void gcn_load_begin(struct gcn *gcn);
-enum status gcn_load_nodes(struct gcn *gcn, struct error *error);
+enum status gcn_load_nodes(struct gcn *gcn, struct pool *threads, struct error *error);
 enum status gcn_load_user(struct gcn *gcn, struct user_id user, const void *state, bool pending,
 			  struct error *error);
 enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *state, bool pending,

@@ -5,6 +5,7 @@
 #include "graph-updater/gcn_internal.h"
 
 #include "base/pool.h"
+#include "graph-updater/gcn_signs.h"
 
 /* ---- save ---- */
 
@@ -100,30 +101,86 @@ void gcn_load_begin(struct gcn *gcn)
 	gcn->loading = true;
 }
 
-static bool load_nodes_of(struct gcn *gcn, int s)
-{
-	struct gcn_side *side = &gcn->sides[s];
+/* Nodes that have edges begin, shared out by chunks. */
+struct beginning {
+	struct gcn *gcn;
+	int side;
+};
 
-	for (uint32_t node = 0; node < ids_end(side->ids); node++) {
-		struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
-		uint32_t degree = list.all ? list.count : 0;
-		for (uint32_t e = 0; e < list.count && !list.all; e++)
-			degree += graph_neighbour_in_gcn(&list, e);
+static uint32_t degree_of(const struct gcn *gcn, int s, uint32_t node)
+{
+	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
+	uint32_t degree = list.all ? list.count : 0;
+
+	for (uint32_t e = 0; e < list.count && !list.all; e++)
+		degree += graph_neighbour_in_gcn(&list, e);
+	return degree;
+}
+
+static void begin_chunk(void *context, uint32_t chunk, uint32_t thread)
+{
+	const struct beginning *beginning = context;
+	struct gcn *gcn = beginning->gcn;
+	struct gcn_side *side = &gcn->sides[beginning->side];
+
+	(void)thread;
+	for (uint32_t node = chunk << CHUNK_SHIFT; node >> CHUNK_SHIFT == chunk; node++) {
+		uint32_t degree = degree_of(gcn, beginning->side, node);
 		if (!degree)
 			continue;
-		if (!gcn_reserve_node(side, node))
-			return false;
 		gcn_meta_of(side, node)->degree = degree;
 		gcn_begin_node(gcn, side, node);
 	}
-	return true;
 }
 
-enum status gcn_load_nodes(struct gcn *gcn, struct error *error)
+/* The large arrays of both sides, [count], are made at once: clearing their memory is most of the work. */
+struct large_arrays {
+	struct chunks *arrays[GCN_SIDES * 2 * (GCN_LAYERS_MAX + 1)];
+	uint32_t rows[GCN_SIDES * 2 * (GCN_LAYERS_MAX + 1)];
+	uint32_t count;
+};
+
+static void add_arrays(struct large_arrays *large, struct gcn_side *side, uint32_t rows)
 {
-	for (int s = 0; s < GCN_SIDES; s++)
-		if (!load_nodes_of(gcn, s))
+	for (uint32_t k = 0; k <= side->top; k++) {
+		if (!side->has[k])
+			continue;
+		large->rows[large->count] = rows;
+		large->arrays[large->count++] = &side->hidden[k];
+		if (!k)
+			continue;
+		large->rows[large->count] = rows;
+		large->arrays[large->count++] = &side->sums[k];
+	}
+}
+
+/* Without memory nothing is said here: whoever needs the rows finds out. */
+static void reserve_array(void *context, uint32_t array, uint32_t thread)
+{
+	const struct large_arrays *large = context;
+
+	(void)thread;
+	(void)chunks_reserve(large->arrays[array], large->rows[array]);
+}
+
+enum status gcn_load_nodes(struct gcn *gcn, struct pool *threads, struct error *error)
+{
+	struct large_arrays large = {.count = 0};
+	uint32_t ends[GCN_SIDES];
+
+	for (int s = 0; s < GCN_SIDES; s++) {
+		for (ends[s] = ids_end(gcn->sides[s].ids); ends[s] && !degree_of(gcn, s, ends[s] - 1); ends[s]--)
+			;
+		add_arrays(&large, &gcn->sides[s], ends[s]);
+	}
+	pool_run(threads, large.count, reserve_array, &large);
+	for (int s = 0; s < GCN_SIDES; s++) {
+		struct beginning beginning = {gcn, s};
+		struct gcn_side *side = &gcn->sides[s];
+		if (ends[s] && !gcn_reserve_node(side, ends[s] - 1))
 			return error_set(error, STATUS_NO_MEMORY, "gcn: out of memory for embeddings");
+		pool_run(threads, side->meta.chunk_count, begin_chunk, &beginning);
+	}
 	gcn->loading = false;
 	return STATUS_OK;
 }
@@ -183,27 +240,31 @@ enum status gcn_load_item(struct gcn *gcn, struct item_id item, const void *stat
 	return load_node(gcn, &gcn->sides[GCN_ITEMS], item.v, state, pending, error);
 }
 
+static void prefetch_row(const int16_t *row, uint32_t dimensions)
+{
+	for (uint32_t i = 0; i < dimensions; i += 64 / sizeof *row)
+		__builtin_prefetch(row + i);
+}
+
 /* [dimensions] sums of the layer below over the neighbours, exact: int32 for 2^17 rows at a time. */
-static void add_up(const struct gcn *gcn, int s, uint32_t layer, uint32_t node, int64_t *sums)
+static void add_up(const struct gcn *gcn, const struct gcn_side *other, uint32_t layer,
+		   const struct graph_neighbours *list, int64_t *sums)
 {
 	_Alignas(64) int32_t part[GCN_DIMENSIONS_MAX];
-	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
-	const struct gcn_side *other = &gcn->sides[!s];
 	uint32_t dimensions = gcn->options.dimensions;
 	enum { PART = 1 << 17, AHEAD = 8 };
 
 	memset(sums, 0, dimensions * sizeof *sums);
-	for (uint32_t first = 0; first < list.count; first += PART) {
-		uint32_t end = list.count - first > PART ? first + PART : list.count;
+	for (uint32_t first = 0; first < list->count; first += PART) {
+		uint32_t end = list->count - first > PART ? first + PART : list->count;
 		memset(part, 0, sizeof part);
 		for (uint32_t e = first; e < end; e++) {
 			if (e + AHEAD < end)
-				__builtin_prefetch(gcn_hidden_of(other, layer - 1,
-								 graph_neighbour(&list, e + AHEAD)));
-			if (graph_neighbour_in_gcn(&list, e))
+				prefetch_row(gcn_hidden_of(other, layer - 1, graph_neighbour(list, e + AHEAD)), dimensions);
+			if (graph_neighbour_in_gcn(list, e))
 				gcn->kernels->add[GCN_WHOLE](part,
 							     gcn_hidden_of(other, layer - 1,
-									   graph_neighbour(&list, e)),
+									   graph_neighbour(list, e)),
 							     dimensions);
 		}
 		for (uint32_t i = 0; i < dimensions; i++)
@@ -218,20 +279,29 @@ struct rebuilding {
 	int side;
 	uint32_t layer;
 	bool anew;
+	struct gcn_signs *signs;                /* of the layer below, where it is hash seeds; or NULL */
 	uint64_t chunks_done, chunks;           /* of all layers and sides, as far as the caller's thread knows */
 	bool no_memory[POOL_THREADS_MAX];       /* a thread each */
 };
 
-static bool rebuild_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node, bool anew)
+static bool rebuild_node(const struct rebuilding *rebuilding, uint32_t node)
 {
+	struct gcn *gcn = rebuilding->gcn;
+	int s = rebuilding->side;
+	uint32_t layer = rebuilding->layer;
+	bool anew = rebuilding->anew;
 	struct gcn_side *side = &gcn->sides[s];
+	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
 	struct gcn_meta *meta = gcn_meta_of(side, node);
 	_Alignas(64) int16_t fresh[GCN_DIMENSIONS_MAX];
 	int64_t sums[GCN_DIMENSIONS_MAX];
 
 	if (meta->degree >= gcn->options.wide_degree && !meta->wide && !gcn_sums_widen(gcn, side, node))
 		return false;
-	add_up(gcn, s, layer, node, sums);
+	if (rebuilding->signs)
+		gcn_signs_sum(rebuilding->signs, &list, sums);
+	else
+		add_up(gcn, &gcn->sides[!s], layer, &list, sums);
 	if (anew) {
 		for (uint32_t i = 0; i < gcn->options.dimensions; i++)
 			fresh[i] = gcn_round_quotient(sums[i], meta->degree);
@@ -245,6 +315,17 @@ static bool rebuild_node(struct gcn *gcn, int s, uint32_t layer, uint32_t node, 
 	return true;
 }
 
+enum { LISTS_AHEAD = 4, LIST_LINES = 6 };
+
+/* Its first lines; the processor sees to the rest. */
+static void prefetch_list(const struct gcn *gcn, int s, uint32_t node)
+{
+	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
+
+	for (uint32_t line = 0; line < LIST_LINES && line * 64 < list.count * list.stride; line++)
+		__builtin_prefetch(list.ids + line * 64);
+}
+
 /* Nodes are shared out by chunks: whoever writes a row has its neighbourhood to itself, also among the
  * codes for the scan. Rows of the layer below are only read. */
 static void rebuild_chunk(void *context, uint32_t chunk, uint32_t thread)
@@ -254,10 +335,13 @@ static void rebuild_chunk(void *context, uint32_t chunk, uint32_t thread)
 
 	if (thread == 0)
 		advance_tell(rebuilding->advance, "summing", rebuilding->chunks_done + chunk, rebuilding->chunks);
-	for (uint32_t node = chunk << CHUNK_SHIFT; node >> CHUNK_SHIFT == chunk && !rebuilding->no_memory[thread]; node++)
+	for (uint32_t node = chunk << CHUNK_SHIFT; node >> CHUNK_SHIFT == chunk; node++) {
+		if (rebuilding->no_memory[thread])
+			return;
+		prefetch_list(rebuilding->gcn, rebuilding->side, node + LISTS_AHEAD);
 		if (gcn_meta_of(side, node)->degree)
-			rebuilding->no_memory[thread] = !rebuild_node(rebuilding->gcn, rebuilding->side,
-								      rebuilding->layer, node, rebuilding->anew);
+			rebuilding->no_memory[thread] = !rebuild_node(rebuilding, node);
+	}
 }
 
 static bool is_summed(const struct gcn_side *side, uint32_t layer)
@@ -280,7 +364,13 @@ static enum status rebuild(struct gcn *gcn, bool anew, struct pool *threads, con
 				continue;
 			rebuilding.side = s;
 			rebuilding.layer = k;
+			/* Without memory for them it goes the long way. */
+			if (gcn->sides[s].form[k] == GCN_UNITS)
+				rebuilding.signs = gcn_signs_create(&gcn->sides[!s].hidden[k - 1],
+								    gcn->options.dimensions, threads);
 			pool_run(threads, gcn->sides[s].meta.chunk_count, rebuild_chunk, &rebuilding);
+			gcn_signs_destroy(rebuilding.signs);
+			rebuilding.signs = NULL;
 			rebuilding.chunks_done += gcn->sides[s].meta.chunk_count;
 			for (uint32_t thread = 0; thread < POOL_THREADS_MAX; thread++)
 				if (rebuilding.no_memory[thread])
@@ -297,7 +387,7 @@ enum status gcn_load_finish(struct gcn *gcn, struct pool *threads, const struct 
 
 enum status gcn_load_anew(struct gcn *gcn, struct pool *threads, const struct advance *advance, struct error *error)
 {
-	enum status status = gcn->loading ? gcn_load_nodes(gcn, error) : STATUS_OK;
+	enum status status = gcn->loading ? gcn_load_nodes(gcn, threads, error) : STATUS_OK;
 
 	return status ? status : rebuild(gcn, true, threads, advance, error);
 }

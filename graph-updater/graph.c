@@ -48,6 +48,7 @@ void graph_destroy(struct graph *graph)
 	destroy_nodes(&graph->user_nodes);
 	destroy_nodes(&graph->item_nodes);
 	oldest_destroy(graph->oldest);
+	mem_free(graph->loaded);
 	mem_free(graph);
 }
 

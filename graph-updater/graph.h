@@ -194,9 +194,11 @@ enum status graph_check(const struct graph *graph, struct error *error);
 /* Bytes of the lists alone, as allocated: what an edge costs, on both sides together. */
 size_t graph_lists_bytes(const struct graph *graph);
 
-/* Restore only: appends edges to the user's side in its order; of them `total` come in all.
- * graph_load_finish() sorts the other side on the given threads (NULL: the caller's alone), counts, checks,
- * and tells the listeners of every edge. STATUS_CORRUPT: not in order, repeated. */
+/* Restore only: appends edges to the user's side in its order; of them `total` come in all. Users come in the
+ * order of their id bytes, each with all its edges before the next.
+ * graph_load_finish() makes the other side on the given threads (NULL: the caller's alone; "joining" parts),
+ * counts and checks; it takes 16 bytes an edge meanwhile. Listeners hear nothing: whoever follows the graph
+ * looks at it afterwards. STATUS_CORRUPT: not in order, repeated. */
 enum status graph_load_edges(struct graph *graph, struct user_id user, const struct edge *edges, uint32_t count,
 			     uint32_t total, struct error *error);
 enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct pool *threads,

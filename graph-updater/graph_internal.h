@@ -29,7 +29,9 @@ struct graph {
 	int64_t edge_ms;        /* 0: keep */
 	struct chunks user_nodes, item_nodes;
 	struct graph_counts counts;
-	size_t lists_bytes;
+	size_t lists_bytes;     /* loading, several threads add to it */
+	struct user_id *loaded; /* [loaded_count], while loading: in the order in which they came */
+	size_t loaded_count, loaded_capacity;
 	struct oldest *oldest;
 	struct graph_listener listeners[GRAPH_LISTENERS_MAX];
 	size_t listeners_count;

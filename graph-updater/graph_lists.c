@@ -66,8 +66,8 @@ static bool resize(struct graph *graph, struct list *list, uint64_t capacity, si
 		move_rows(rows, (uint32_t)capacity, 0, list->rows, list->capacity, list->first, list->count,
 			  row_bytes);
 	mem_free(list->rows);
-	graph->lists_bytes += bytes;
-	graph->lists_bytes -= list->capacity ? size_class(list->capacity * row_bytes) : 0;
+	bytes -= list->capacity ? size_class(list->capacity * row_bytes) : 0;
+	__atomic_fetch_add(&graph->lists_bytes, bytes, __ATOMIC_RELAXED);
 	list->rows = rows;
 	list->first = 0;
 	list->capacity = (uint32_t)capacity;

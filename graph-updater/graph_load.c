@@ -3,10 +3,8 @@
 
 #include "base/pool.h"
 
-#include <stdlib.h>
-
-enum { RANGE_EDGES = 1 << 22 };         /* of the items' lists, put together at a time by a thread */
-enum { EDGES_AHEAD = 16 };
+/* Items whose lists are put together at once: about so many bits of their numbers tell buckets apart. */
+enum { BUCKETS_MAX = 512, RUN = 12 };
 
 static enum status check_loaded(const struct graph *graph, const struct edge *edge, const struct edge *before,
 				struct error *error)
@@ -27,11 +25,17 @@ enum status graph_load_edges(struct graph *graph, struct user_id user, const str
 	struct user_node *node;
 	struct edge *to;
 	uint32_t last = 0;
+	bool begins;
 
 	for (uint32_t e = 0; e < count; e++)
 		last = edges[e].other > last ? edges[e].other : last;
-	if (!chunks_reserve(&graph->user_nodes, user.v + 1) || !chunks_reserve(&graph->item_nodes, last + 1))
+	begins = !graph->loaded_count || graph->loaded[graph->loaded_count - 1].v != user.v;
+	if (!chunks_reserve(&graph->user_nodes, user.v + 1) || !chunks_reserve(&graph->item_nodes, last + 1) ||
+	    (begins && !mem_reserve((void **)&graph->loaded, &graph->loaded_capacity, graph->loaded_count,
+				    graph->options.users_max, sizeof *graph->loaded)))
 		goto no_memory;
+	if (begins)
+		graph->loaded[graph->loaded_count++] = user;
 	node = user_node(graph, user);
 	if (!user_make_room(graph, node, node->list.count ? count : total))
 		goto no_memory;
@@ -40,14 +44,10 @@ enum status graph_load_edges(struct graph *graph, struct user_id user, const str
 		enum status status = check_loaded(graph, &edges[e], node->list.count ? to - 1 : NULL, error);
 		if (status)
 			return status;
-		if (e + EDGES_AHEAD < count)
-			__builtin_prefetch(item_node(graph, (struct item_id){edges[e + EDGES_AHEAD].other}), 1);
 		*to++ = edges[e];
 		node->list.count++;
 		node->response += edge_response(&edges[e]);
 		graph->counts.response += edge_response(&edges[e]);
-		/* Its list comes at the end; until then the response counts the edges to come. */
-		item_node(graph, (struct item_id){edges[e].other})->response++;
 	}
 	graph->counts.edges += count;
 	return STATUS_OK;
@@ -56,200 +56,231 @@ no_memory:
 			 (unsigned long long)graph->counts.edges);
 }
 
+/* ---- the items' side ---- */
+
 /* One edge of an item on its way into the item's list. */
 struct arrival {
-	int64_t time_ms;
+	uint64_t time_response;         /* time << 16 | response_seen() */
 	struct user_id user;
-	uint16_t response;
+	uint32_t item;
 };
 
-static int compare_arrivals(const void *left, const void *right, void *context)
-{
-	const struct arrival *a = left, *b = right;
-	const struct graph *graph = context;
-
-	if (a->time_ms != b->time_ms)
-		return a->time_ms < b->time_ms ? -1 : 1;
-	return text_compare(user_bytes(graph->options.users, a->user),
-			    user_bytes(graph->options.users, b->user));
-}
-
-/* The lists of items first .. end - 1, whose edges together fit `arrivals`. places[i - first] is where
- * the next edge of item i goes. */
-static void load_range(struct graph *graph, uint32_t first, uint32_t end, struct arrival *arrivals,
-		       uint64_t *places)
-{
-	uint64_t begin = 0;
-
-	for (uint32_t u = 0; u < chunks_rows(&graph->user_nodes); u++) {
-		uint32_t count;
-		const struct edge *edges = graph_user_edges(graph, (struct user_id){u}, &count);
-		for (uint32_t e = 0; e < count; e++)
-			if (edges[e].other >= first && edges[e].other < end)
-				arrivals[places[edges[e].other - first]++] = (struct arrival){
-					edge_time_ms(&edges[e]), {u}, response_seen(&edges[e])};
-	}
-	for (uint32_t i = first; i < end; i++) {
-		struct item_node *node = item_node(graph, (struct item_id){i});
-		uint32_t count = (uint32_t)(places[i - first] - begin);
-		struct arrival *own = arrivals + begin;
-		begin = places[i - first];
-		if (!count)
-			continue;
-		qsort_r(own, count, sizeof *own, compare_arrivals, graph);
-		node->newest_ms = own[count - 1].time_ms;
-		node->list.count = count;
-		for (uint32_t e = 0; e < count; e++) {
-			item_raters(node)[e] = own[e].user;
-			item_responses(node)[e] = own[e].response;
-			node->response += rater_response(own[e].response);
-		}
-	}
-}
-
-/* Items that are put together at once; their lists have room, and their responses count their edges. */
-struct range {
-	uint32_t first, end;
-	uint64_t edges;
-};
-
-struct loading_items {
+/* Edges are dealt out to buckets of items, by slices of the users, and then each bucket to its items; both
+ * keep the order in which users were loaded, which is that of their id bytes. So an item's edges need only
+ * be put in the order of time, stably, and a pair that occurs twice stands side by side before. */
+struct joining {
 	struct graph *graph;
-	struct range *ranges;           /* [count] */
-	size_t count, capacity;
-	unsigned workers;
-	enum status verdict;            /* for a pair that occurs twice */
-	bool no_memory[POOL_THREADS_MAX], repeated[POOL_THREADS_MAX];   /* a worker each */
+	const struct advance *advance;
+	uint32_t slices, buckets;
+	int shift;                      /* item >> shift: its bucket */
+	uint64_t *places;               /* [slices][buckets]: counts, then where the next arrival goes */
+	uint64_t *begins;               /* [buckets + 1] */
+	struct arrival *arrivals;       /* [edges] */
+	bool no_memory[POOL_THREADS_MAX], repeated[POOL_THREADS_MAX];   /* a thread each */
 };
 
-static bool plan_ranges(struct loading_items *loading)
+static void slice_bounds(const struct joining *joining, uint32_t slice, size_t *first, size_t *end)
 {
-	struct graph *graph = loading->graph;
-	uint32_t end = chunks_rows(&graph->item_nodes);
+	*first = joining->graph->loaded_count * slice / joining->slices;
+	*end = joining->graph->loaded_count * (slice + 1) / joining->slices;
+}
 
-	for (uint32_t i = 0; i < end; i++) {
-		struct item_node *node = item_node(graph, (struct item_id){i});
-		struct range *range = loading->count ? &loading->ranges[loading->count - 1] : NULL;
-		if (node->response && !item_make_room(graph, node, (uint32_t)node->response))
-			return false;
-		if (!range || range->edges + node->response > RANGE_EDGES) {
-			if (!mem_reserve((void **)&loading->ranges, &loading->capacity, loading->count, end,
-					 sizeof *loading->ranges))
-				return false;
-			range = &loading->ranges[loading->count++];
-			*range = (struct range){i, i, 0};
+static void count_slice(void *context, uint32_t slice, uint32_t thread)
+{
+	struct joining *joining = context;
+	uint64_t *counts = joining->places + (size_t)slice * joining->buckets;
+	size_t first, end;
+
+	(void)thread;
+	slice_bounds(joining, slice, &first, &end);
+	for (size_t u = first; u < end; u++) {
+		uint32_t count;
+		const struct edge *edges = graph_user_edges(joining->graph, joining->graph->loaded[u], &count);
+		for (uint32_t e = 0; e < count; e++)
+			counts[edges[e].other >> joining->shift]++;
+	}
+}
+
+static void deal_slice(void *context, uint32_t slice, uint32_t thread)
+{
+	struct joining *joining = context;
+	uint64_t *places = joining->places + (size_t)slice * joining->buckets;
+	size_t first, end;
+
+	(void)thread;
+	slice_bounds(joining, slice, &first, &end);
+	for (size_t u = first; u < end; u++) {
+		struct user_id user = joining->graph->loaded[u];
+		uint32_t count;
+		const struct edge *edges = graph_user_edges(joining->graph, user, &count);
+		for (uint32_t e = 0; e < count; e++)
+			joining->arrivals[places[edges[e].other >> joining->shift]++] = (struct arrival){
+				(uint64_t)edge_time_ms(&edges[e]) << 16 | response_seen(&edges[e]), user,
+				edges[e].other};
+	}
+}
+
+/* From counts to places: bucket by bucket, in it slice by slice. */
+static void place_buckets(struct joining *joining)
+{
+	uint64_t at = 0;
+
+	for (uint32_t b = 0; b < joining->buckets; b++) {
+		joining->begins[b] = at;
+		for (uint32_t s = 0; s < joining->slices; s++) {
+			uint64_t *place = &joining->places[(size_t)s * joining->buckets + b], count = *place;
+			*place = at;
+			at += count;
 		}
-		range->end = i + 1;
-		range->edges += node->response;
+	}
+	joining->begins[joining->buckets] = at;
+}
+
+/* Stable, by time; spare as long. Runs by insertion, then merged. */
+static void sort_by_time(struct arrival *arrivals, uint32_t count, struct arrival *spare)
+{
+	struct arrival *from = arrivals, *to = spare, *swap;
+
+	for (uint32_t first = 0; first < count; first += RUN) {
+		uint32_t end = count - first < RUN ? count : first + RUN;
+		for (uint32_t n = first + 1; n < end; n++) {
+			struct arrival moving = arrivals[n];
+			uint32_t at = n;
+			for (; at > first && arrivals[at - 1].time_response >> 16 > moving.time_response >> 16; at--)
+				arrivals[at] = arrivals[at - 1];
+			arrivals[at] = moving;
+		}
+	}
+	for (uint64_t width = RUN; width < count; width *= 2, swap = from, from = to, to = swap)
+		for (uint64_t first = 0; first < count; first += 2 * width) {
+			uint64_t middle = first + width < count ? first + width : count;
+			uint64_t end = middle + width < count ? middle + width : count, a = first, b = middle;
+			for (uint64_t n = first; n < end; n++)
+				to[n] = b == end || (a < middle && from[a].time_response >> 16 <=
+							       from[b].time_response >> 16)
+						? from[a++] : from[b++];
+		}
+	if (from != arrivals)
+		memcpy(arrivals, from, count * sizeof *arrivals);
+}
+
+/* False: no memory. */
+static bool fill_item(struct graph *graph, struct item_id item, struct arrival *arrivals, uint32_t count,
+		      struct arrival *spare)
+{
+	struct item_node *node = item_node(graph, item);
+
+	if (!item_make_room(graph, node, count))
+		return false;
+	sort_by_time(arrivals, count, spare);
+	node->newest_ms = (int64_t)(arrivals[count - 1].time_response >> 16);
+	node->list.count = count;
+	for (uint32_t e = 0; e < count; e++) {
+		uint16_t response = (uint16_t)arrivals[e].time_response;
+		item_raters(node)[e] = arrivals[e].user;
+		item_responses(node)[e] = response;
+		node->response += rater_response(response);
 	}
 	return true;
 }
 
-/* Every range belongs to one worker, and so do its items. */
-static void load_ranges(void *context, uint32_t worker, uint32_t thread)
+static bool has_repeated(const struct arrival *arrivals, uint32_t count)
 {
-	struct loading_items *loading = context;
-	struct graph *graph = loading->graph;
+	bool repeated = false;
 
-	(void)thread;
-	for (size_t r = worker; r < loading->count && !loading->no_memory[worker]; r += loading->workers) {
-		struct range range = loading->ranges[r];
-		struct arrival *arrivals = mem_alloc_array(range.edges, sizeof *arrivals);
-		uint64_t *places = mem_alloc_array(range.end - range.first, sizeof *places), at = 0;
-		loading->no_memory[worker] = !arrivals || !places;
-		for (uint32_t i = range.first; i < range.end && places; i++) {
-			struct item_node *node = item_node(graph, (struct item_id){i});
-			places[i - range.first] = at;
-			at += node->response;
-			node->response = 0;
-		}
-		if (arrivals && places)
-			load_range(graph, range.first, range.end, arrivals, places);
-		mem_free(arrivals);
-		mem_free(places);
-	}
+	for (uint32_t e = 1; e < count; e++)
+		repeated |= arrivals[e].user.v == arrivals[e - 1].user.v;
+	return repeated;
 }
 
-/* A pair that occurs twice. Marks users by the item that saw them last; items are shared out in runs. */
-static void find_repeated_some(void *context, uint32_t worker, uint32_t thread)
+static void fill_bucket(void *context, uint32_t bucket, uint32_t thread)
 {
-	struct loading_items *loading = context;
-	const struct graph *graph = loading->graph;
-	uint32_t *seen = mem_alloc_zero(chunks_rows(&graph->user_nodes), sizeof *seen);
+	struct joining *joining = context;
+	const struct arrival *arrivals = joining->arrivals + joining->begins[bucket];
+	uint64_t count = joining->begins[bucket + 1] - joining->begins[bucket];
+	uint32_t items = (uint32_t)1 << joining->shift, first = bucket << joining->shift;
+	struct arrival *dealt = mem_alloc_array(2 * count, sizeof *dealt);
+	uint64_t *ends = mem_alloc_zero(items + 1, sizeof *ends);
 
-	(void)thread;
-	loading->no_memory[worker] = !seen;
-	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes) && seen; i++) {
-		struct graph_raters raters;
-		if ((i >> CHUNK_SHIFT) % loading->workers != worker)
+	joining->no_memory[thread] |= !dealt || !ends;
+	if (thread == 0)
+		advance_tell(joining->advance, "joining", bucket, joining->buckets);
+	for (uint64_t e = 0; e < count && ends; e++)
+		ends[arrivals[e].item - first + 1]++;
+	for (uint32_t i = 0; i < items && ends; i++)
+		ends[i + 1] += ends[i];
+	/* ends[i] is where the next arrival of item i goes, and in the end where the next item's begin. */
+	for (uint64_t e = 0; e < count && dealt && ends; e++)
+		dealt[ends[arrivals[e].item - first]++] = arrivals[e];
+	for (uint32_t i = 0; i < items && !joining->no_memory[thread]; i++) {
+		uint64_t begin = i ? ends[i - 1] : 0;
+		if (ends[i] == begin)
 			continue;
-		raters = graph_item_raters(graph, (struct item_id){i});
-		for (uint32_t e = 0; e < raters.count; e++) {
-			loading->repeated[worker] |= seen[raters.users[e].v] == i + 1;
-			seen[raters.users[e].v] = i + 1;
-		}
+		joining->repeated[thread] |= has_repeated(dealt + begin, (uint32_t)(ends[i] - begin));
+		joining->no_memory[thread] |= !fill_item(joining->graph, (struct item_id){first + i}, dealt + begin,
+							 (uint32_t)(ends[i] - begin), dealt + count);
 	}
-	mem_free(seen);
-}
-
-static enum status work_on_items(struct loading_items *loading, struct pool *threads,
-				 void (*work)(void *context, uint32_t worker, uint32_t thread), struct error *error)
-{
-	loading->workers = pool_threads(threads);
-	pool_run(threads, loading->workers, work, loading);
-	for (unsigned worker = 0; worker < loading->workers; worker++) {
-		if (loading->no_memory[worker])
-			return error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
-		if (loading->repeated[worker])
-			return error_set(error, loading->verdict, "a pair has two edges");
-	}
-	return STATUS_OK;
-}
-
-/* The items' lists from those of the users, some items at a time so that the detour stays small. */
-static enum status load_item_sides(struct graph *graph, struct pool *threads, struct error *error)
-{
-	struct loading_items loading = {.graph = graph, .verdict = STATUS_CORRUPT};
-	enum status status = plan_ranges(&loading) ? STATUS_OK : error_set(error, STATUS_NO_MEMORY,
-									   "graph: out of memory");
-
-	if (!status)
-		status = work_on_items(&loading, threads, load_ranges, error);
-	mem_free(loading.ranges);
-	return status ? status : work_on_items(&loading, threads, find_repeated_some, error);
-}
-
-static enum status find_repeated(const struct graph *graph, enum status verdict, struct error *error)
-{
-	struct loading_items loading = {.graph = (struct graph *)(uintptr_t)graph, .verdict = verdict};
-
-	return work_on_items(&loading, NULL, find_repeated_some, error);
+	mem_free(dealt);
+	mem_free(ends);
 }
 
 enum status graph_load_finish(struct graph *graph, uint64_t evicted, struct pool *threads,
 			      const struct advance *advance, struct error *error)
 {
-	enum status status;
+	uint32_t items = chunks_rows(&graph->item_nodes);
+	struct joining joining = {.graph = graph, .advance = advance, .slices = pool_threads(threads)};
+	enum status status = STATUS_OK;
 
-	advance_tell(advance, "joining", 0, 1);
-	status = load_item_sides(graph, threads, error);
-	if (status)
-		return status;
-	graph->counts.evicted = evicted;
-	for (uint32_t u = 0; u < chunks_rows(&graph->user_nodes); u++) {
-		uint32_t count;
-		const struct edge *edges = graph_user_edges(graph, (struct user_id){u}, &count);
-		for (uint32_t e = 0; e < count; e++) {
-			struct graph_change change = {.user = {u}, .item = {edges[e].other}, .new_edge = &edges[e]};
-			status = graph_tell(graph, &change, error);
-			if (status)
-				return status;
-		}
+	while (items >> joining.shift > BUCKETS_MAX)
+		joining.shift++;
+	joining.buckets = (items >> joining.shift) + 1;
+	joining.places = mem_alloc_zero((size_t)joining.slices * joining.buckets, sizeof *joining.places);
+	joining.begins = mem_alloc_array(joining.buckets + 1, sizeof *joining.begins);
+	joining.arrivals = mem_alloc_array(graph->counts.edges, sizeof *joining.arrivals);
+	if (!joining.places || !joining.begins || !joining.arrivals) {
+		status = error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
+		goto cleanup;
 	}
-	return STATUS_OK;
+	pool_run(threads, joining.slices, count_slice, &joining);
+	place_buckets(&joining);
+	pool_run(threads, joining.slices, deal_slice, &joining);
+	pool_run(threads, joining.buckets, fill_bucket, &joining);
+	for (uint32_t thread = 0; thread < pool_threads(threads) && !status; thread++)
+		if (joining.no_memory[thread])
+			status = error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
+		else if (joining.repeated[thread])
+			status = error_set(error, STATUS_CORRUPT, "a pair has two edges");
+	graph->counts.evicted = evicted;
+cleanup:
+	mem_free(joining.places);
+	mem_free(joining.begins);
+	mem_free(joining.arrivals);
+	mem_free(graph->loaded);
+	graph->loaded = NULL;
+	graph->loaded_count = graph->loaded_capacity = 0;
+	return status;
 }
 
 /* ---- proof ---- */
+
+/* A pair that occurs twice: marks users by the item that saw them last. */
+static enum status find_repeated(const struct graph *graph, struct error *error)
+{
+	uint32_t *seen = mem_alloc_zero(chunks_rows(&graph->user_nodes), sizeof *seen);
+	bool repeated = false;
+
+	for (uint32_t i = 0; i < chunks_rows(&graph->item_nodes) && seen; i++) {
+		struct graph_raters raters = graph_item_raters(graph, (struct item_id){i});
+		for (uint32_t e = 0; e < raters.count; e++) {
+			repeated |= seen[raters.users[e].v] == i + 1;
+			seen[raters.users[e].v] = i + 1;
+		}
+	}
+	if (!seen)
+		return error_set(error, STATUS_NO_MEMORY, "graph: out of memory");
+	mem_free(seen);
+	return repeated ? error_set(error, STATUS_INTERNAL, "a pair has two edges") : STATUS_OK;
+}
 
 static enum status wrong(const char *what, struct text_view name, const char *how, struct error *error)
 {
@@ -338,5 +369,5 @@ enum status graph_check(const struct graph *graph, struct error *error)
 		status = check_item(graph, (struct item_id){i}, &by_items, error);
 	if (!status)
 		status = compare_counts(graph, &by_items, "items", error);
-	return status ? status : find_repeated(graph, STATUS_INTERNAL, error);
+	return status ? status : find_repeated(graph, error);
 }

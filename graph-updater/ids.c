@@ -1,10 +1,10 @@
 /* ids.c - id bytes <-> u32: an open-addressed index of (hash, id) over records of (holders, bytes).
  *
- * Invariant: every living id is in exactly one slot of one of at most two tables, no slot between its home
- * and it is empty, and at most 3/4 of the newer table's slots are taken. Deletion shifts later slots back,
- * so there are no markers to sweep. A table that is full is not copied at once: a new one of twice the
- * size takes what comes, and with every id given out some slots of the old one move, so that the old one
- * is empty long before the new one is full.
+ * Invariant: every living id, but those being loaded, is in exactly one slot of one of at most two tables, no
+ * slot between its home and it is empty, and at most 3/4 of the newer table's slots are taken. Deletion shifts
+ * later slots back, so there are no markers to sweep. A table that is full is not copied at once: a new one of
+ * twice the size takes what comes, and with every id given out some slots of the old one move, so that the old
+ * one is empty long before the new one is full.
  * Ids are given out from a free list first (last freed first), then in blocks of CHUNK_ROWS, in an
  * order that the seed permutes. */
 #include "graph-updater/ids.h"
@@ -31,6 +31,8 @@ struct id_table {
 	uint32_t mask;
 };
 
+enum { WAITING_MAX = 32 };              /* their slots are on their way from memory meanwhile */
+
 struct ids {
 	char what[16];          /* "users": names the setting in errors */
 	uint32_t count_max;
@@ -39,6 +41,8 @@ struct ids {
 	struct id_table table;
 	struct id_table old;    /* on its way into the other; slots NULL: none */
 	uint32_t old_left;      /* its slots from here on are empty */
+	struct id_slot waiting[WAITING_MAX];    /* [waiting_count] being loaded: not yet in a slot of the table */
+	uint32_t waiting_count;
 	uint32_t count;
 	uint32_t fresh;         /* ids given out for the first time */
 	uint32_t *free_ids;     /* [free_count] */
@@ -148,6 +152,16 @@ static void remove_slot(struct id_table *table, uint32_t hole)
 	table->slots[hole] = (struct id_slot){0, 0};
 }
 
+/* Of an id that is not there. */
+static void put_slot(struct id_table *table, struct id_slot slot)
+{
+	uint32_t at = slot.hash & table->mask;
+
+	while (table->slots[at].id)
+		at = (at + 1) & table->mask;
+	table->slots[at] = slot;
+}
+
 /* Some of the old table's last slots move. Taking one out as deletion does keeps the rest findable; what
  * that shifts over the end to the front is met there. */
 static void move_slots(struct ids *ids)
@@ -155,10 +169,7 @@ static void move_slots(struct ids *ids)
 	for (int n = 0; n < SLOTS_PER_STEP && ids->old.slots; n++) {
 		struct id_slot *slot = &ids->old.slots[ids->old_left - 1];
 		if (slot->id) {
-			uint32_t at = slot->hash & ids->table.mask;
-			while (ids->table.slots[at].id)
-				at = (at + 1) & ids->table.mask;
-			ids->table.slots[at] = *slot;
+			put_slot(&ids->table, *slot);
 			remove_slot(&ids->old, ids->old_left - 1);
 		} else if (--ids->old_left == 0) {
 			mem_free(ids->old.slots);
@@ -194,18 +205,18 @@ static uint32_t nth_id(const struct ids *ids, uint32_t n)
 	return block << CHUNK_SHIFT | place;
 }
 
-enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder holder, uint32_t *out,
-		     struct error *error)
+static enum status no_memory(const struct ids *ids, struct error *error)
 {
-	uint32_t hash = hash_of(bytes), id;
-	struct id_slot *slot = find_slot(ids, bytes, hash);
-	struct id_record *record;
+	return error_set(error, STATUS_NO_MEMORY, "ids of %s: out of memory at %u", ids->what, ids->count);
+}
 
-	if (slot->id) {
-		*out = slot->id - 1;
-		(*record_of(ids, *out))->holders |= holder;
-		return STATUS_OK;
-	}
+/* Its number and record; a slot is still to be given to it, for which there is room. */
+static enum status begin_id(struct ids *ids, struct text_view bytes, enum ids_holder holder, uint32_t *out,
+			    struct error *error)
+{
+	struct id_record *record;
+	uint32_t id;
+
 	if (bytes.size > ID_BYTES_MAX)
 		return error_set(error, STATUS_BAD_RECORD, "an id of %zu bytes", bytes.size);
 	if (ids->count >= ids->count_max)
@@ -213,19 +224,18 @@ enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder ho
 				 "graph.%s_max = %u is reached: raise it, or evict with graph.edges_max or "
 				 "graph.edge_days", ids->what, ids->count_max);
 	if ((uint64_t)ids->count * 4 >= (uint64_t)ids->table.mask * 3 && !grow_slots(ids))
-		goto no_memory;
+		return no_memory(ids, error);
 	move_slots(ids);
-	slot = find_slot(ids, bytes, hash);
 	record = mem_alloc(sizeof *record + bytes.size);
 	if (!record)
-		goto no_memory;
+		return no_memory(ids, error);
 	if (ids->free_count) {
 		id = ids->free_ids[--ids->free_count];
 	} else {
 		id = nth_id(ids, ids->fresh);
 		if (!chunks_reserve(&ids->records, id + 1)) {
 			mem_free(record);
-			goto no_memory;
+			return no_memory(ids, error);
 		}
 		ids->fresh++;
 	}
@@ -234,13 +244,74 @@ enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder ho
 	if (bytes.size)
 		memcpy(record->bytes, bytes.bytes, bytes.size);
 	*record_of(ids, id) = record;
-	*slot = (struct id_slot){hash, id + 1};
 	ids->bytes += sizeof *record + bytes.size;
 	ids->count++;
 	*out = id;
 	return STATUS_OK;
-no_memory:
-	return error_set(error, STATUS_NO_MEMORY, "ids of %s: out of memory at %u", ids->what, ids->count);
+}
+
+enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder holder, uint32_t *out,
+		     struct error *error)
+{
+	uint32_t hash = hash_of(bytes), id;
+	struct id_slot *slot = find_slot(ids, bytes, hash);
+	enum status status;
+
+	if (slot->id) {
+		*out = slot->id - 1;
+		(*record_of(ids, *out))->holders |= holder;
+		return STATUS_OK;
+	}
+	status = begin_id(ids, bytes, holder, &id, error);
+	if (status)
+		return status;
+	*find_slot(ids, bytes, hash) = (struct id_slot){hash, id + 1};
+	*out = id;
+	return STATUS_OK;
+}
+
+/* ---- many at once ---- */
+
+void ids_expect(struct ids *ids, uint32_t count)
+{
+	struct id_table table = {.mask = ids->table.mask};
+
+	if (ids->count || ids->old.slots)
+		return;                 /* it grows as it always does */
+	if (count > ids->count_max)
+		count = ids->count_max;
+	while ((uint64_t)count * 4 >= (uint64_t)table.mask * 3)
+		table.mask = table.mask * 2 + 1;
+	table.slots = mem_alloc_zero((size_t)table.mask + 1, sizeof *table.slots);
+	if (!table.slots)
+		return;
+	mem_free(ids->table.slots);
+	ids->table = table;
+}
+
+enum status ids_load(struct ids *ids, struct text_view bytes, enum ids_holder holder, uint32_t *out,
+		     struct error *error)
+{
+	struct id_slot *waiting;
+	enum status status;
+
+	if (ids->waiting_count == WAITING_MAX)
+		ids_load_end(ids);
+	waiting = &ids->waiting[ids->waiting_count];
+	status = begin_id(ids, bytes, holder, out, error);
+	if (status)
+		return status;
+	*waiting = (struct id_slot){hash_of(bytes), *out + 1};
+	__builtin_prefetch(&ids->table.slots[waiting->hash & ids->table.mask], 1);
+	ids->waiting_count++;
+	return STATUS_OK;
+}
+
+void ids_load_end(struct ids *ids)
+{
+	for (uint32_t n = 0; n < ids->waiting_count; n++)
+		put_slot(&ids->table, ids->waiting[n]);
+	ids->waiting_count = 0;
 }
 
 bool ids_release(struct ids *ids, uint32_t id, enum ids_holder holder)

@@ -25,6 +25,12 @@ bool ids_find(const struct ids *ids, struct text_view bytes, uint32_t *out);
 /* Finds or creates, and holds. STATUS_NO_MEMORY at count_max (the text names the setting). */
 enum status ids_hold(struct ids *ids, struct text_view bytes, enum ids_holder holder, uint32_t *out,
 		     struct error *error);
+/* Loading many: room for so many at once (without memory for it, as they come); then ids that are certainly not
+ * there yet, which ids_find() need not know before ids_load_end(). Otherwise as ids_hold(). */
+void ids_expect(struct ids *ids, uint32_t count);
+enum status ids_load(struct ids *ids, struct text_view bytes, enum ids_holder holder, uint32_t *out,
+		     struct error *error);
+void ids_load_end(struct ids *ids);
 /* The holder lets go; true: the id is gone, its bytes overwritten. */
 bool ids_release(struct ids *ids, uint32_t id, enum ids_holder holder);
 /* Bytes of a living id, valid until it is released; an id that is not there: empty, bytes NULL. */

@@ -349,6 +349,7 @@ enum status snapshot_reader_open(const char *path, const struct advance *advance
 		goto cleanup;
 	}
 	reader->file_bytes = (uint64_t)about.st_size;
+	(void)posix_fadvise(reader->file, 0, 0, POSIX_FADV_SEQUENTIAL);
 	status = read_all(reader, start, MAGIC_BYTES, error);
 	if (status)
 		goto cleanup;
@@ -384,6 +385,11 @@ void snapshot_reader_close(struct snapshot_reader *reader)
 	mem_free(reader->buffer);
 	mem_free(reader->text);
 	mem_free(reader);
+}
+
+uint64_t snapshot_reader_left(const struct snapshot_reader *reader)
+{
+	return reader->file_bytes - reader->position + (reader->size - reader->at);
 }
 
 enum status snapshot_expect(struct snapshot_reader *reader, uint32_t section, struct error *error)
@@ -445,7 +451,7 @@ enum status snapshot_get_text(struct snapshot_reader *reader, size_t bytes_max, 
 		return status;
 	if (size > bytes_max || size > TEXT_BYTES_MAX)
 		return snapshot_corrupt(reader, error, "a text is longer than any can be");
-	if (size > reader->file_bytes - reader->position + (reader->size - reader->at))
+	if (size > snapshot_reader_left(reader))
 		return snapshot_corrupt(reader, error, "a text is longer than the file");
 	if (size > reader->text_capacity) {
 		unsigned char *grown = mem_resize_array(reader->text, size, 1);

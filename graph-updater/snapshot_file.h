@@ -47,6 +47,8 @@ struct snapshot_reader;
 enum status snapshot_reader_open(const char *path, const struct advance *advance, struct snapshot_reader **out,
 				 struct error *error);
 void snapshot_reader_close(struct snapshot_reader *reader);     /* NULL ok */
+/* Bytes of the file that have not been given out. */
+uint64_t snapshot_reader_left(const struct snapshot_reader *reader);
 /* The section before is used up and this one begins. */
 enum status snapshot_expect(struct snapshot_reader *reader, uint32_t section, struct error *error);
 enum status snapshot_get(struct snapshot_reader *reader, void *bytes, size_t count, struct error *error);

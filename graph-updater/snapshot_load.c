@@ -24,6 +24,7 @@ struct loading {
 	struct arena *arena;            /* one catalog entry */
 	const struct advance *advance;  /* NULL: nobody listens */
 	struct pool *threads;           /* NULL: few edges, or the system gives none */
+	bool same_places;               /* every item's id is its place */
 	char *last_id;                  /* to compare the order of ids */
 	size_t last_size;
 };
@@ -197,6 +198,14 @@ static enum status load_positions(struct loading *loading, struct error *error)
 	return status;
 }
 
+/* Of so many nodes as the file claims, how many it has room for: each is a text and a number. */
+static uint32_t believable(const struct loading *loading, uint64_t claimed)
+{
+	uint64_t most = snapshot_reader_left(loading->reader) / (2 * sizeof(uint32_t) + 1);
+
+	return (uint32_t)(claimed < most ? claimed : most);
+}
+
 /* The next id; ids ascend strictly, and first is the first of its section. */
 static enum status load_id(struct loading *loading, bool first, struct text_view *out, struct error *error)
 {
@@ -266,6 +275,8 @@ static enum status load_items(struct loading *loading, struct error *error)
 	struct updater *updater = loading->updater;
 	enum status status = snapshot_expect(loading->reader, SNAPSHOT_ITEMS, error);
 
+	ids_expect(updater->items.table, believable(loading, loading->state.items));
+	loading->same_places = true;
 	for (uint64_t i = 0; i < loading->state.items && !status; i++) {
 		struct text_view id;
 		uint32_t attributes;
@@ -282,8 +293,11 @@ static enum status load_items(struct loading *loading, struct error *error)
 			status = load_entry(loading, id, attributes - 1, error);
 		/* Held for its edges; whoever turns out to have none lets go below. */
 		if (!status)
-			status = ids_hold(updater->items.table, id, IDS_GRAPH, &loading->items[i], error);
+			status = (attributes ? ids_hold : ids_load)(updater->items.table, id, IDS_GRAPH,
+								   &loading->items[i], error);
+		loading->same_places &= !status && loading->items[i] == i;
 	}
+	ids_load_end(updater->items.table);
 	return status;
 }
 
@@ -296,7 +310,8 @@ static enum status load_edges(struct loading *loading, uint32_t user, uint32_t c
 	for (uint32_t e = 0; e < count && !status; e++) {
 		if (edges[e].other >= loading->state.items)
 			return corrupt(loading, error, "an edge to no item");
-		edges[e].other = loading->items[edges[e].other];
+		if (!loading->same_places)
+			edges[e].other = loading->items[edges[e].other];
 	}
 	/* Room for what is announced, but not for what a damaged file cannot hold. */
 	return status ? status : graph_load_edges(loading->updater->graph, (struct user_id){user}, edges, count,
@@ -309,6 +324,7 @@ static enum status load_users(struct loading *loading, struct error *error)
 	uint64_t edges = 0;
 	enum status status = snapshot_expect(loading->reader, SNAPSHOT_USERS, error);
 
+	ids_expect(updater->users.table, believable(loading, loading->state.users));
 	for (uint64_t u = 0; u < loading->state.users && !status; u++) {
 		struct text_view id;
 		uint32_t count;
@@ -319,7 +335,7 @@ static enum status load_users(struct loading *loading, struct error *error)
 					 "snapshot: %" PRIu64 " users, graph.users_max is %u",
 					 loading->state.users, updater->options.users_max);
 		if ((status = load_id(loading, u == 0, &id, error)) ||
-		    (status = ids_hold(updater->users.table, id, IDS_GRAPH, &loading->users[u], error)) ||
+		    (status = ids_load(updater->users.table, id, IDS_GRAPH, &loading->users[u], error)) ||
 		    (status = snapshot_get_u32(loading->reader, &count, error)))
 			return status;
 		if (!count)
@@ -330,6 +346,7 @@ static enum status load_users(struct loading *loading, struct error *error)
 			status = load_edges(loading, loading->users[u], part, left, error);
 		}
 	}
+	ids_load_end(updater->users.table);
 	if (!status && edges != loading->state.edges)
 		status = corrupt(loading, error, "the number of edges is not what was announced");
 	return status;
@@ -477,11 +494,13 @@ static enum status load_all(struct loading *loading, struct error *error)
 	    (status = load_users(loading, error)) ||
 	    (status = graph_load_finish(updater->graph, loading->state.evicted, loading->threads, loading->advance,
 					error)) ||
-	    (status = release_edgeless(loading, error)) || (status = gcn_load_nodes(updater->gcn, error)) ||
+	    (status = release_edgeless(loading, error)) ||
+	    (status = gcn_load_nodes(updater->gcn, loading->threads, error)) ||
 	    (status = load_tombstones(loading, error)) ||
 	    (status = load_embeddings(loading, same, user_bytes_each, item_bytes_each, error)) ||
 	    (status = snapshot_reader_finish(loading->reader, error)))
 		return status;
+	enrichment_loaded(updater->enrichment);
 	if (same)
 		return gcn_load_finish(updater->gcn, loading->threads, loading->advance, error);
 	log_info("snapshot.embeddings", "reason=\"other graph options, computed anew\" edges=%" PRIu64,

@@ -52,5 +52,7 @@ void enrichment_get_stats(const struct enrichment *enrichment, struct updater_st
 /* The graph, the catalog or the embeddings have changed: neighbours kept by updater_prepare() and
  * anything cached per user are void. Called before every applied event and after every flush. */
 void enrichment_changed(struct enrichment *enrichment);
+/* The graph has been loaded as a whole, after the catalog. */
+void enrichment_loaded(struct enrichment *enrichment);
 
 #endif
