@@ -44,12 +44,12 @@ NEURAL = [name + end for name in ("deepfm", "din", "sim", "gru4rec") for end in 
 NEURAL.append("din-statistics")
 
 
-def scores_of(row, data, seed, folder):
+def scores_of(row, data, seed, folder, settings):
     """Logits of the test's candidates; for popularity only their order means something."""
     names, part = [str(name) for name in data["names"]], data["part"][data["group"]]
     if row in NEURAL:
         from baselines_models import search
-        return search(row, data, seed, folder / f"{row}-seed{seed}.jsonl")
+        return search(row, data, seed, folder / f"{row}-seed{seed}.jsonl", settings)
     if row == "popularity":
         return data["features"][part == TEST, names.index("item_log_count")].astype(float)
     if row == "lightgbm":
@@ -71,8 +71,9 @@ def searched(row, folder, seed):
     runs = [json.loads(line) for line in log.read_text().splitlines()]
     best = max(runs, key=lambda run: run["validation"])
     setting = ", ".join(f"{name} {value:g}" for name, value in best["setting"].items())
-    others = sorted(run["validation"] for run in runs)
-    return f"{row}: {setting} (validation {best['validation']:.4f}; {len(runs)} settings, the worst {others[0]:.4f})"
+    worst = min(run["validation"] for run in runs)
+    of = f"{len(runs)} settings, the worst {worst:.4f}" if len(runs) > 1 else "1 setting"
+    return f"{row}: {setting} (validation {best['validation']:.4f}; {of})"
 
 
 def table(data, scores, failed, against, name, seed, folder):
@@ -109,6 +110,7 @@ def main():
     parser.add_argument("--work", default="baselines", help="folder of everything computed (baselines)")
     parser.add_argument("--rows", default=",".join(CLASSIC + NEURAL), help="comma-separated; all of the above")
     parser.add_argument("--against", default="lightgbm")
+    parser.add_argument("--settings", type=int, default=100, help="of a neural row's search, the first N (all)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     rows = arguments.rows.split(",")
@@ -126,7 +128,7 @@ def main():
         if not path.exists():
             begin = time.monotonic()
             try:
-                values = scores_of(row, data, arguments.seed, folder)
+                values = scores_of(row, data, arguments.seed, folder, arguments.settings)
             except ModuleNotFoundError as missing:
                 failed.append((row, f"no module {missing.name}"))
                 continue

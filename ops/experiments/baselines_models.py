@@ -8,9 +8,9 @@ They read ids alone: user, candidate, and the user's earlier items with the star
 With ratings, an embedding of the stars is added to that of each item of the history. `-statistics` adds the
 standardised fresh statistics to the input of the deep part. All else is equal: a deep part of 64 and 32, AdamW with
 decay .01 but for ids' embeddings, batches of 1,024 candidates, binary cross-entropy, early stopping by the
-validation's AUC (within impressions where candidates compete). SEARCH is the budget: each row is trained once
-with each of its settings, and the one that validation likes best is its row. One thread, so that the same seed gives
-the same scores.
+validation's AUC. Where candidates of an impression compete, it is the AUC within impressions, and two negatives for
+each positive train. SEARCH is the budget: each row is trained once with each of its settings (or the first few), and
+the one that validation likes best is its row. One thread, so that the same seed gives the same scores.
 """
 import json
 import sys
@@ -23,7 +23,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tuning"))
 from baselines_classic import logit_columns  # noqa: E402
 from baselines_data import TEST, TRAIN, VALIDATION, about  # noqa: E402
-from measures import auc, impression_auc  # noqa: E402
+from baselines_judge import grouped_auc  # noqa: E402
+from measures import auc  # noqa: E402
 
 BATCH, EPOCHS_MAX, PATIENCE, FOUND, SHORT_HISTORY = 1024, 12, 1, 10, 15
 STARS = 12      # rating + 1; 0: none
@@ -104,6 +105,13 @@ def standardised(data):
     return ((columns - columns[part == TRAIN].mean(0)) / (columns[part == TRAIN].std(0) + 1e-9)).astype(np.float32)
 
 
+def thinned(rows, label, random):
+    """(rows, shift): all positives and twice as many of the negatives; what that adds to the log odds."""
+    positive, negative = rows[label[rows]], rows[~label[rows]]
+    kept = random.choice(negative, min(len(negative), 2 * len(positive)), replace=False)
+    return np.sort(np.r_[positive, kept]), float(np.log(len(negative) / len(kept)))
+
+
 class Training:
     """One row's data as tensors, and a run with one setting of SEARCH."""
 
@@ -114,12 +122,17 @@ class Training:
         self.kind, self.ratings = row.split("-")[0], not row.endswith("-no-ratings")
         self.sizes = int(data["users"]), int(data["items"])
         self.group, self.item = torch.from_numpy(data["group"]).long(), torch.from_numpy(data["item"]).long()
-        self.label, self.user = torch.from_numpy(data["label"].astype(np.float32)), torch.from_numpy(data["user"]).long()
+        self.label = torch.from_numpy(data["label"].astype(np.float32))
+        self.user = torch.from_numpy(data["user"]).long()
         self.history, self.stars = torch.from_numpy(data["history"]).long(), torch.from_numpy(data["stars"]).long()
         self.statistics = torch.from_numpy(standardised(data) if row.endswith("-statistics")
                                            else np.zeros((len(data["group"]), 0), np.float32))
         part = data["part"][data["group"]]
-        self.rows = [torch.from_numpy(np.flatnonzero(part == p)) for p in (TRAIN, VALIDATION, TEST)]
+        rows = [np.flatnonzero(part == p) for p in (TRAIN, VALIDATION, TEST)]
+        self.shift = 0.0        # of the training's log odds
+        if self.clicked:
+            rows[0], self.shift = thinned(rows[0], data["label"], np.random.default_rng(seed))
+        self.rows = [torch.from_numpy(chosen) for chosen in rows]
 
     def logits(self, model, rows):
         which = self.group[rows]
@@ -128,7 +141,7 @@ class Training:
     def score(self, model, rows):
         model.eval()
         with torch.no_grad():
-            return torch.cat([self.logits(model, chunk) for chunk in rows.split(8192)])
+            return torch.cat([self.logits(model, chunk) for chunk in rows.split(8192)]) - self.shift
 
     def run(self, setting):
         """(validation AUC, logits of the test's candidates) after the epoch with the greatest validation AUC."""
@@ -148,7 +161,7 @@ class Training:
                 nn.functional.binary_cross_entropy_with_logits(self.logits(model, rows), self.label[rows]).backward()
                 optimiser.step()
             scores, labels = self.score(model, validation).numpy(), self.label[validation].numpy()
-            reached = impression_auc(scores, labels, self.group[validation].numpy()) if self.clicked \
+            reached = grouped_auc(scores, labels, self.group[validation].numpy())[1].mean() if self.clicked \
                 else auc(scores, labels)
             print(f"{self.row} {setting}: epoch {epoch + 1}, validation AUC {reached:.4f}", file=sys.stderr, flush=True)
             if reached > best:
@@ -164,13 +177,13 @@ class Training:
         return best, self.score(model, test).numpy().astype(float)
 
 
-def search(row, data, seed, log):
-    """Logits of the test's candidates by the setting with the greatest validation AUC. log: a file of one JSON line a
-    run, with its test scores beside it (.npy); runs that are there are not made again."""
+def search(row, data, seed, log, settings):
+    """Logits of the test's candidates by that of the first `settings` of SEARCH which has the greatest validation AUC.
+    log: a file of one JSON line a run, with its test scores beside it (.npy); runs that are there are not made again."""
     training, tried = Training(row, data, seed), {}
     if log.exists():
         tried = {json.dumps(run["setting"]): run for run in map(json.loads, log.read_text().splitlines())}
-    for place, setting in enumerate(SEARCH):
+    for place, setting in enumerate(SEARCH[:settings]):
         if json.dumps(setting) in tried:
             continue
         reached, scores = training.run(setting)
@@ -178,5 +191,5 @@ def search(row, data, seed, log):
         tried[json.dumps(setting)] = {"setting": setting, "validation": reached}
         with log.open("a") as out:
             out.write(json.dumps({"setting": setting, "validation": reached}) + "\n")
-    best = max(range(len(SEARCH)), key=lambda place: tried[json.dumps(SEARCH[place])]["validation"])
+    best = max(range(len(SEARCH[:settings])), key=lambda place: tried[json.dumps(SEARCH[place])]["validation"])
     return np.load(log.with_suffix(f".{best}.npy"))

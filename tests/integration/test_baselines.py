@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""ops/experiments/baselines.py: its measures against plain definitions, frozen against running means, a planted
-signal found, and a second run that computes nothing again."""
+"""ops/experiments: the measures of baselines.py against plain definitions, frozen against running means, a planted
+signal found, and a second run that computes nothing again; the arithmetic of ablations.py and untuned.py."""
+import json
 import lzma
 import random
 import subprocess
@@ -19,9 +20,11 @@ except ImportError:
 
 EXPERIMENTS = ROOT / "ops" / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
+import ablations
 import baselines_classic
 import baselines_data
 import baselines_judge
+import untuned
 
 ROWS = "popularity,means,means-frozen,logistic"
 
@@ -102,10 +105,53 @@ def test_table():
         check(np.abs(running - baselines_classic.frozen_means(data, later)).max() > 1e-3, "frozen means move")
 
 
+def test_language_models_columns():
+    """Against the definition, loop by loop: earlier interactions alone, the user's own left out of the item's mean."""
+    log = np.array([(1, 1, 1, 5), (1, 2, 1, 1), (2, 1, 2, 2), (3, 2, 3, 4), (5, 1, 3, 1)], float)
+    data = {"about": json.dumps({"clicked": False, "by_users": False, "low": 1, "high": 5}), "log": log,
+            "items": 3, "item_ids": np.array(["", "a", "b", "c"]), "user": np.array([1, 2]), "time": np.array([4., 5.]),
+            "history": np.array([[0, 1, 2], [0, 1, 3]]), "group": np.array([0, 1, 1]), "item": np.array([3, 2, 1])}
+    rows = np.array([[1, 0], [.6, .8], [.8, .6]], np.float32)
+    found = ablations.llm_columns(data, ["a", "b", "c"], rows)
+    for place, (group, candidate) in enumerate(zip(data["group"], data["item"])):
+        user, now = data["user"][group], data["time"][group]
+        earlier = [(u, i, (r - 1) / 4) for t, u, i, r in log if t < now]
+        overall = (sum(v for _, _, v in earlier) + 35) / (len(earlier) + 50)
+        own = [(int(i), v) for u, i, v in earlier if u == user]
+        residuals = []
+        for item, v in own:
+            others = [w for u, i, w in earlier if i == item and u != user]
+            residuals.append(v - (sum(others) + 3 * overall) / (len(others) + 3))
+        bias = sum(residuals) / (len(own) + 3)
+        near = [max(0, rows[candidate - 1] @ rows[item - 1]) for item, _ in own]
+        for k, power in enumerate(ablations.LLM_POWERS):
+            weights = [n ** power for n in near]
+            value = sum(w * (r - bias) for w, r in zip(weights, residuals)) / (sum(weights) + .1)
+            check(np.allclose(found[place, 2 * k:2 * k + 2], [value, sum(weights)], atol=1e-6), f"{place}, {power}")
+        check(abs(found[place, -1] - max(near)) < 1e-6, "nearest")
+
+
+def test_leaving_and_parts():
+    p = np.array([[.6, .6, .6, .9], [.4, .6, .7, .71], [.99, .1, .2, .3]])
+    check(untuned.leave(p, "fixed", 1).tolist() == [1, 1, 1], "fixed")
+    check(untuned.leave(p, "confidence", .9).tolist() == [3, 3, 0], "confidence")
+    check(untuned.leave(p, "patience", 1).tolist() == [1, 2, 2], "patience")
+    # |D - mean D|: 0 at once; |.1 - .2|, then |.01 - .15|; |.1 - .89|, then |.1 - .495|
+    check(untuned.leave(p, "discrepancy", .05).tolist() == [2, 3, 3], "discrepancy")
+    check(untuned.leave(p, "discrepancy", .11).tolist() == [2, 2, 3], "discrepancy, wider")
+    history = [{"item_id": i, "text": i, "rating": 3.0} for i in "abc"]
+    found = untuned.nearest(history, {"item_id": "x"}, np.eye(4)[[0, 1, 2, 0]], {"a": 0, "b": 1, "c": 2, "x": 3}, 2)
+    check(found[0] is history[0] and len(found) == 2, "nearest, in the history's order")
+    part = baselines_data.parts(1000, True)
+    check((np.bincount(part) == [800, 100, 100]).all() and (part[:800] != 0).any(), "drawn parts")
+    check((np.diff(baselines_data.parts(1000, False)) >= 0).all(), "parts in time order")
+
+
 def test_missing_row_is_refused():
     done = subprocess.run([sys.executable, EXPERIMENTS / "baselines.py", "beauty-liked", "--rows", "oracle"],
                           capture_output=True, text=True)
     check(done.returncode == 2 and "oracle" in done.stderr and "lightgbm" in done.stderr, done.stderr)
 
 
-sys.exit(main(test_measures, test_table, test_missing_row_is_refused))
+sys.exit(main(test_measures, test_table, test_language_models_columns, test_leaving_and_parts,
+              test_missing_row_is_refused))
