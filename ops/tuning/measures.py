@@ -24,3 +24,14 @@ def impression_auc(scores, labels, groups):
 def log_loss(scores, labels):
     scores, labels = np.asarray(scores, float), np.asarray(labels, float)
     return float(np.mean(np.logaddexp(0, scores) - labels * scores)) if len(scores) else float("nan")
+
+
+def softmax_loss(scores, labels, groups):
+    """Mean over impressions with both classes of -log p of what was taken, p the softmax within the impression."""
+    scores, labels, groups = np.asarray(scores, float), np.asarray(labels, float), np.asarray(groups)
+    values = []
+    for g in np.unique(groups):
+        z, taken = scores[groups == g], labels[groups == g] > 0
+        if 0 < taken.sum() < len(taken):
+            values.append(np.logaddexp.reduce(z) - z[taken].mean())
+    return float(np.mean(values)) if values else float("nan")

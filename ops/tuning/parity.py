@@ -28,7 +28,7 @@ def torch_logits(options, prompts, answers):
     out = []
     with torch.no_grad():
         for prefix, suffix in prompts:
-            z = batches.answer_logits(model, batches.make_batch([(prefix, [(suffix, 0.)])]), answers, layers)
+            z = batches.answer_logits(model, batches.make_batch([(prefix, [(suffix, 0., 0.)])]), answers, layers)
             out.append([float(z[layer]) for layer in layers])
     return np.array(out)
 

@@ -65,3 +65,15 @@ class Samples:
 
     def labelled(self, impression):
         return [(suffix, label) for suffix, label in self.candidates(impression) if label == label]
+
+    def labels(self, impression):
+        return self.of_candidates(impression, "labels")
+
+    def features(self, impression):
+        """[candidates, features], named by description["features"]."""
+        return self.of_candidates(impression, "features")
+
+    def of_candidates(self, impression, name):
+        shard, i = self.where[impression]
+        begin, end = self.shards[shard]["candidate_offsets"][i:i + 2]
+        return self.shards[shard][name][begin:end]
