@@ -68,7 +68,8 @@ class Judge:
         if not main_only:
             # Averaged over users with both classes, weighted by their rows (Zhou et al., KDD 2018, eq. 7).
             users, values, rows = grouped_auc(scores, self.labels, owner)
-            out["AUC within user"] = mean_by(values, [draw[users] * rows for draw in self.draws])
+            if len(users):      # with one sample a user there is none
+                out["AUC within user"] = mean_by(values, [draw[users] * rows for draw in self.draws])
         if self.clicked:
             which, values, _ = grouped_auc(scores, self.labels, self.groups)
             out["AUC within impression"] = mean_by(values, [draw[self.owner[which]] for draw in self.draws])
