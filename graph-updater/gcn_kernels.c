@@ -169,22 +169,23 @@ AVX2 static bool avx2_subtract_units(void *sums, const int16_t *row, uint32_t di
 	return true;
 }
 
-/* A sum that saturates differs from the one that wraps. */
+/* A sum that saturates differs from the one that wraps; what has wrapped is undone exactly. */
 AVX2 static bool avx2_add_rest(void *sums, const int16_t *row, uint32_t dimensions)
 {
 	int16_t *rest = sums;
 	__m256i differ = _mm256_setzero_si256();
 
-	for (uint32_t i = 0; i < dimensions; i += 16)
-		differ = _mm256_or_si256(differ, _mm256_xor_si256(
-			_mm256_adds_epi16(load_row(rest + i), load_row(row + i)),
-			_mm256_add_epi16(load_row(rest + i), load_row(row + i))));
-	if (!_mm256_testz_si256(differ, differ))
-		return false;
+	for (uint32_t i = 0; i < dimensions; i += 16) {
+		__m256i old = load_row(rest + i), more = load_row(row + i), sum = _mm256_add_epi16(old, more);
+		differ = _mm256_or_si256(differ, _mm256_xor_si256(sum, _mm256_adds_epi16(old, more)));
+		_mm256_store_si256((__m256i *)(rest + i), sum);
+	}
+	if (__builtin_expect(_mm256_testz_si256(differ, differ), 1))
+		return true;
 	for (uint32_t i = 0; i < dimensions; i += 16)
 		_mm256_store_si256((__m256i *)(rest + i),
-				   _mm256_add_epi16(load_row(rest + i), load_row(row + i)));
-	return true;
+				   _mm256_sub_epi16(load_row(rest + i), load_row(row + i)));
+	return false;
 }
 
 AVX2 static bool avx2_subtract_rest(void *sums, const int16_t *row, uint32_t dimensions)
@@ -192,16 +193,17 @@ AVX2 static bool avx2_subtract_rest(void *sums, const int16_t *row, uint32_t dim
 	int16_t *rest = sums;
 	__m256i differ = _mm256_setzero_si256();
 
-	for (uint32_t i = 0; i < dimensions; i += 16)
-		differ = _mm256_or_si256(differ, _mm256_xor_si256(
-			_mm256_subs_epi16(load_row(rest + i), load_row(row + i)),
-			_mm256_sub_epi16(load_row(rest + i), load_row(row + i))));
-	if (!_mm256_testz_si256(differ, differ))
-		return false;
+	for (uint32_t i = 0; i < dimensions; i += 16) {
+		__m256i old = load_row(rest + i), less = load_row(row + i), sum = _mm256_sub_epi16(old, less);
+		differ = _mm256_or_si256(differ, _mm256_xor_si256(sum, _mm256_subs_epi16(old, less)));
+		_mm256_store_si256((__m256i *)(rest + i), sum);
+	}
+	if (__builtin_expect(_mm256_testz_si256(differ, differ), 1))
+		return true;
 	for (uint32_t i = 0; i < dimensions; i += 16)
 		_mm256_store_si256((__m256i *)(rest + i),
-				   _mm256_sub_epi16(load_row(rest + i), load_row(row + i)));
-	return true;
+				   _mm256_add_epi16(load_row(rest + i), load_row(row + i)));
+	return false;
 }
 
 AVX2 static void avx2_settle(int16_t *rest, uint32_t degree, const int16_t *residual, uint32_t dimensions)
@@ -215,7 +217,7 @@ AVX2 static void avx2_settle(int16_t *rest, uint32_t degree, const int16_t *resi
 						    _mm256_mullo_epi16(load_row(residual + i), factor)));
 }
 
-/* Eight non-negative int32 lanes, widened and added to four int64 lanes. */
+/* Eight lanes below 2^32, widened to four lanes of 64 bits. */
 AVX2 static inline __m256i add_wide(__m256i sum, __m256i lanes)
 {
 	sum = _mm256_add_epi64(sum, _mm256_cvtepu32_epi64(_mm256_castsi256_si128(lanes)));
@@ -229,51 +231,90 @@ AVX2 static inline int64_t sum_of_lanes(__m256i lanes)
 	return _mm_extract_epi64(half, 0) + _mm_extract_epi64(half, 1);
 }
 
-/* Four sums, whatever their form. */
-AVX2 static inline __m128i four_sums(enum gcn_form form, const void *sums, uint32_t i, uint32_t degree,
-				     const int16_t *stored)
+/* s - d h of eight values. */
+AVX2 static inline __m256i eight_rests(enum gcn_form form, const void *sums, uint32_t i, __m256i degree,
+				       __m256i stored)
 {
-	__m128i half;
+	__m256i sum;
 
 	if (form == GCN_WHOLE)
-		return _mm_load_si128((const __m128i *)((const int32_t *)sums + i));
-	half = _mm_cvtepi16_epi32(_mm_loadl_epi64((const __m128i *)((const int16_t *)sums + i)));
+		sum = _mm256_load_si256((const __m256i *)((const int32_t *)sums + i));
+	else
+		sum = _mm256_cvtepi16_epi32(_mm_load_si128((const __m128i *)((const int16_t *)sums + i)));
+	if (form == GCN_REST)
+		return sum;
 	if (form == GCN_UNITS)
-		return _mm_slli_epi32(half, UNIT_SHIFT);
-	return _mm_add_epi32(half, _mm_mullo_epi32(_mm_set1_epi32((int)degree),
-						   _mm_cvtepi16_epi32(_mm_loadl_epi64(
-							   (const __m128i *)(stored + i)))));
+		sum = _mm256_slli_epi32(sum, UNIT_SHIFT);
+	return _mm256_sub_epi32(sum, _mm256_mullo_epi32(degree, stored));
 }
 
-/* cvtpd_epi32 rounds as rint() does: half to even in the default mode. */
-AVX2 static inline __m128i quotients(__m128i sums, __m256d degree)
+/* fresh - h = round((rest + p d) / d) - p, where p is 1 for an odd h and 0 for an even one: h - p is even, so
+ * halves go where round(s / d) takes them. Floats are exact here as long as |rest| < FLOAT_REST_MAX: the
+ * dividend is an integer below 2^23, so the rounding of its quotient is below 2^23 / d / 2^24 = 1 / 2d, and
+ * a quotient that is not a half is at least that far from one. */
+enum { FLOAT_REST_MAX = 1 << 22 };
+
+AVX2 static inline __m256i eight_residuals(__m256i rest, __m256i stored, __m256i degree, __m256 divisor)
 {
-	return _mm256_cvtpd_epi32(_mm256_div_pd(_mm256_cvtepi32_pd(sums), degree));
+	__m256i odd = _mm256_and_si256(stored, _mm256_set1_epi32(1));
+	__m256i share = _mm256_and_si256(degree, _mm256_sub_epi32(_mm256_setzero_si256(), odd));
+	__m256 quotient = _mm256_div_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(rest, share)), divisor);
+
+	return _mm256_sub_epi32(_mm256_cvtps_epi32(quotient), odd);     /* half to even */
+}
+
+/* False: a rest was too large for floats, and the results mean nothing. */
+AVX2 static inline bool refresh_in_floats(enum gcn_form form, const void *sums, uint32_t degree,
+					  const int16_t *stored, uint32_t dimensions, int16_t *fresh,
+					  int16_t *residual, int64_t *fresh_square, int64_t *residual_square)
+{
+	__m256i degrees = _mm256_set1_epi32((int)degree), largest = _mm256_setzero_si256();
+	__m256 divisor = _mm256_set1_ps((float)degree);
+	__m256i ff = _mm256_setzero_si256(), rr = ff;
+
+	/* A lane of madd is at most 2^29 (residuals reach 2^14): 64 dimensions stay below 2^32. */
+	for (uint32_t i = 0; i < dimensions;) {
+		uint32_t end = dimensions - i > 64 ? i + 64 : dimensions;
+		__m256i ff_lanes = _mm256_setzero_si256(), rr_lanes = ff_lanes;
+		for (; i < end; i += 16) {
+			__m256i h = load_row(stored + i), change, now;
+			__m256i low_h = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(h));
+			__m256i high_h = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(h, 1));
+			__m256i low = eight_rests(form, sums, i, degrees, low_h);
+			__m256i high = eight_rests(form, sums, i + 8, degrees, high_h);
+			if (form != GCN_REST)
+				largest = _mm256_max_epi32(largest, _mm256_max_epi32(_mm256_abs_epi32(low),
+										     _mm256_abs_epi32(high)));
+			change = _mm256_packs_epi32(eight_residuals(low, low_h, degrees, divisor),
+						    eight_residuals(high, high_h, degrees, divisor));
+			change = _mm256_permute4x64_epi64(change, 0xd8);
+			now = _mm256_add_epi16(h, change);
+			_mm256_store_si256((__m256i *)(fresh + i), now);
+			_mm256_store_si256((__m256i *)(residual + i), change);
+			ff_lanes = _mm256_add_epi32(ff_lanes, _mm256_madd_epi16(now, now));
+			rr_lanes = _mm256_add_epi32(rr_lanes, _mm256_madd_epi16(change, change));
+		}
+		ff = add_wide(ff, ff_lanes);
+		rr = add_wide(rr, rr_lanes);
+	}
+	*fresh_square = sum_of_lanes(ff);
+	*residual_square = sum_of_lanes(rr);
+	largest = _mm256_cmpgt_epi32(largest, _mm256_set1_epi32(FLOAT_REST_MAX - 1));
+	return _mm256_testz_si256(largest, largest);
 }
 
 AVX2 static inline void avx2_refresh(enum gcn_form form, const void *sums, uint32_t degree,
 				     const int16_t *stored, uint32_t dimensions, int16_t *fresh,
 				     int16_t *residual, int64_t *fresh_square, int64_t *residual_square)
 {
-	__m256d divisor = _mm256_set1_pd((double)degree);
-	__m256i ff = _mm256_setzero_si256(), rr = ff;
+	bool done = dimensions == 64    /* the default, with a loop that the compiler unrolls */
+		? refresh_in_floats(form, sums, degree, stored, 64, fresh, residual, fresh_square, residual_square)
+		: refresh_in_floats(form, sums, degree, stored, dimensions, fresh, residual, fresh_square,
+				    residual_square);
 
-	for (uint32_t i = 0; i < dimensions; i += 16) {
-		__m128i low = _mm_packs_epi32(
-			quotients(four_sums(form, sums, i, degree, stored), divisor),
-			quotients(four_sums(form, sums, i + 4, degree, stored), divisor));
-		__m128i high = _mm_packs_epi32(
-			quotients(four_sums(form, sums, i + 8, degree, stored), divisor),
-			quotients(four_sums(form, sums, i + 12, degree, stored), divisor));
-		__m256i now = _mm256_set_m128i(high, low);
-		__m256i change = _mm256_sub_epi16(now, _mm256_load_si256((const __m256i *)(stored + i)));
-		_mm256_store_si256((__m256i *)(fresh + i), now);
-		_mm256_store_si256((__m256i *)(residual + i), change);
-		ff = add_wide(ff, _mm256_madd_epi16(now, now));
-		rr = add_wide(rr, _mm256_madd_epi16(change, change));
-	}
-	*fresh_square = sum_of_lanes(ff);
-	*residual_square = sum_of_lanes(rr);
+	if (__builtin_expect(!done, 0))
+		scalar_refresh(form, sums, degree, stored, dimensions, fresh, residual, fresh_square,
+			       residual_square);
 }
 
 REFRESH(AVX2, avx2, whole, GCN_WHOLE)
