@@ -2,13 +2,14 @@
  *
  * A backend holds the weights and the hidden rows of one batch. forward.c says what happens in which
  * order and when a candidate leaves; a backend says how. K and V live for one layer, except those of the
- * instruction, which are kept for all layers. All memory is taken in create(); no slot allocates later.
- * All slots block until their result may be read; one thread calls, the backend may use more. A row's
- * bits depend on its own tokens alone. */
+ * instruction, which are kept for all layers. All memory is taken in create() and pass_prepare(); no slot
+ * allocates later. All slots block until their result may be read, but for the passes' below; one thread calls,
+ * the backend may use more. A row's bits depend on its own tokens alone. */
 #ifndef EXITPOLL_SCORER_BACKEND_H
 #define EXITPOLL_SCORER_BACKEND_H
 
 #include "scorer/batch.h"
+#include "scorer/exit_policy.h"
 #include "scorer/model.h"
 
 /* Where weights come from: a checkpoint, or a test's own numbers. */
@@ -37,6 +38,20 @@ struct readout {
 	const float *norm;              /* [C] */
 	const float *vectors;           /* [count, C] */
 	uint32_t count;
+};
+
+/* The exits of a backend that decides by itself. */
+struct pass_exits {
+	const struct exit_policy *policy;
+	uint32_t count;                 /* 1 for the rule none */
+	uint32_t layers[EXIT_LAYERS_MAX];       /* [count] 1-based, ascending; the last decides */
+	struct readout readouts[EXIT_LAYERS_MAX];       /* [count] of one vector each */
+};
+
+/* By ordinal: z and p at each exit up to that at which the suffix left; at which, 1-based. */
+struct pass_result {
+	const float *z, *p;             /* [suffixes, exits] */
+	const uint32_t *left;           /* [suffixes] */
 };
 
 struct backend;
@@ -81,6 +96,18 @@ struct backend_table {
 	/* Floating-point operations a second of its own largest product on all threads, measured once at
 	 * creation: what utilisation is counted against. NULL: not known. */
 	double (*product_flops)(const struct backend *backend);
+
+	/* Whole passes whose exits the backend decides itself, so that it needs to wait for nobody; NULL: it does
+	 * not. Two may be in flight: start A, drive A, start B, collect A, drive B, ... */
+	/* The readouts are copied; may be called again while no pass is in flight. */
+	enum status (*pass_prepare)(struct backend *backend, const struct pass_exits *exits, struct error *error);
+	/* Copies the batch (which may be refilled, not cleared of its meaning: results go by ordinal) and queues
+	 * what needs no knowledge of who leaves. */
+	enum status (*pass_start)(struct backend *backend, const struct batch *batch, struct error *error);
+	/* Queues all the rest of the newest pass, waiting where it is worth to know how many are left. */
+	void (*pass_drive)(struct backend *backend);
+	/* Waits for the oldest pass, which has been driven. *out is good until the next but one start. */
+	enum status (*pass_collect)(struct backend *backend, struct pass_result *out, struct error *error);
 };
 
 /* Operations of one token in one layer: the matrix products, two a weight. Attention is left out. */

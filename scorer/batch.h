@@ -38,6 +38,8 @@ struct batch {
 	uint32_t *positions;            /* [rows] */
 	uint32_t *row_segment;          /* [rows] */
 	struct batch_segment *segments; /* [segments_count], in row order; a prefix before its suffixes */
+	/* What exits know of a suffix before the model has thought: [ordinal, exits]. The caller's, NULL: nothing. */
+	const double *before;
 };
 
 /* rows_max >= the longest prompt. STATUS_NO_MEMORY. */

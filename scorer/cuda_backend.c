@@ -8,43 +8,14 @@
 #include "scorer/cuda_backend.h"
 
 #include "base/mem.h"
+#include "scorer/cuda_layer.h"
 #include "scorer/cuda_library.h"
-#include "scorer/cuda_weights.h"
+#include "scorer/cuda_pass.h"
 
 #include <math.h>
 #include <stdio.h>
 
 enum { HEAD_SIZE_MAX = 128 };
-
-struct backend {
-	const struct device_table *device_table;
-	struct device *device;
-	struct model_config config;
-	struct backend_options options;
-	struct cuda_weights weights;
-	char description[192];
-	struct error trouble;           /* the first; slots that return nothing leave it here */
-	/* on the device; R rows: rows_max up to a whole tile of a product */
-	float *hidden[2];               /* [R, C]: one is current, gather() fills the other */
-	int current;
-	device_half *normed, *delta;    /* [R, C] */
-	device_half *qkv;               /* [R, (heads + 2 kv_heads) H] */
-	device_half *mixed;             /* [R, heads H] */
-	device_half *gate_up, *gated;   /* [R, 2F], [R, F] */
-	device_half *kept;              /* [layers, instruction_max, 2 kv_heads H] */
-	float *cosines, *sines;         /* [positions_max, H / 2] */
-	int32_t *ids;                   /* [R] */
-	uint32_t *positions, *rows;     /* [R] */
-	struct device_tile *tiles;      /* [tiles_max] */
-	struct device_segment *segments;/* [segments_max] */
-	float *readout, *z;             /* [2, C], [R] */
-	/* on the host, to be uploaded */
-	struct device_tile *host_tiles;
-	struct device_segment *host_segments;
-	float *host_row;                /* [C] */
-	uint32_t tiles_max, segments_max;
-	bool stale;                     /* the batch's positions and segments have changed */
-};
 
 static uint64_t padded(uint64_t rows)
 {
@@ -57,19 +28,14 @@ static uint32_t segments_for(uint32_t rows)
 	return 2 * rows + 1;
 }
 
-static uint64_t qkv_width(const struct model_config *c)
-{
-	return ((uint64_t)c->heads + 2 * c->kv_heads) * c->head_size;
-}
-
 void cuda_needs_of(const struct model_config *c, const struct backend_options *options, struct cuda_needs *out)
 {
 	uint64_t query = (uint64_t)c->heads * c->head_size, half = c->head_size / 2;
 	out->weights = cuda_weights_bytes(c, options->layers);
 	out->each_row = (uint64_t)c->hidden_size * (2 * sizeof(float) + 2 * sizeof(device_half)) +
-			(qkv_width(c) + query + 3ull * c->intermediate_size) * sizeof(device_half) +
+			(cuda_layer_width(c) + query + 3ull * c->intermediate_size) * sizeof(device_half) +
 			sizeof(int32_t) + 3 * sizeof(uint32_t) + sizeof(struct device_tile) +
-			2 * sizeof(struct device_segment);
+			2 * sizeof(struct device_segment) + cuda_pass_bytes_of_row(options->layers);
 	out->fixed = (uint64_t)options->layers * options->instruction_max * 2 * c->kv_heads * c->head_size *
 			     sizeof(device_half) +
 		     2 * options->positions_max * half * sizeof(float) + (64ull << 20);
@@ -145,6 +111,7 @@ static void cuda_destroy(struct backend *b)
 		return;
 	if (b->device_table)
 		b->device_table->close(b->device);
+	cuda_pass_destroy(b->pass);
 	mem_free(b->host_tiles);
 	mem_free(b->host_segments);
 	mem_free(b->host_row);
@@ -164,7 +131,7 @@ static enum status take_memory(struct backend *b, struct error *error)
 	} pieces[] = {
 		{&b->hidden[0], rows * width, sizeof(float)}, {&b->hidden[1], rows * width, sizeof(float)},
 		{&b->normed, rows * width, sizeof(device_half)}, {&b->delta, rows * width, sizeof(device_half)},
-		{&b->qkv, rows * qkv_width(c), sizeof(device_half)}, {&b->mixed, rows * query, sizeof(device_half)},
+		{&b->qkv, rows * cuda_layer_width(c), sizeof(device_half)}, {&b->mixed, rows * query, sizeof(device_half)},
 		{&b->gate_up, rows * 2 * c->intermediate_size, sizeof(device_half)},
 		{&b->gated, rows * c->intermediate_size, sizeof(device_half)},
 		{&b->kept, kept, sizeof(device_half)}, {&b->cosines, angles, sizeof(float)},
@@ -211,7 +178,7 @@ static enum status prepare_products(struct backend *b, struct error *error)
 	const struct model_config *c = &b->config;
 	uint32_t query = c->heads * c->head_size;
 	const uint32_t shapes[][2] = {
-		{(uint32_t)qkv_width(c), c->hidden_size}, {c->hidden_size, query},
+		{(uint32_t)cuda_layer_width(c), c->hidden_size}, {c->hidden_size, query},
 		{2 * c->intermediate_size, c->hidden_size}, {c->hidden_size, c->intermediate_size},
 	};
 	enum status status = STATUS_OK;
@@ -250,6 +217,7 @@ static enum status cuda_create(const struct model_view *model, const struct back
 		cuda_destroy(b);
 		return status;
 	}
+	b->multiprocessors = facts.multiprocessors;
 	snprintf(b->description, sizeof b->description, "cuda: fp16 with fp32 sums, %s (%u.%u, CUDA %u.%u)%s",
 		 facts.name, facts.major, facts.minor, facts.runtime / 1000, facts.runtime % 1000 / 10,
 		 facts.emulated ? ": for tests, slow" : "");
@@ -274,7 +242,7 @@ static void send(struct backend *b, void *to, const void *from, size_t count, si
 /* Cuts a list of rows into tiles: neighbours of one segment, as many as there is room for queries. */
 static uint32_t cut_tiles(struct backend *b, const struct batch *batch, const uint32_t *rows, uint32_t count)
 {
-	uint32_t height = DEVICE_TILE_QUERIES / (b->config.heads / b->config.kv_heads), tiles = 0;
+	uint32_t height = cuda_layer_tile_rows(&b->config), tiles = 0;
 	for (uint32_t first = 0; first < count;) {
 		uint32_t segment = batch->row_segment[rows ? rows[first] : first], end = first + 1;
 		while (end < count && end - first < height &&
@@ -292,7 +260,7 @@ static void send_layout(struct backend *b, const struct batch *batch)
 	for (uint32_t s = 0; s < batch->segments_count; s++) {
 		const struct batch_segment *segment = &batch->segments[s];
 		struct device_segment *to = &b->host_segments[s];
-		*to = (struct device_segment){segment->first_row, segment->count, 0, 0};
+		*to = (struct device_segment){.first_row = segment->first_row, .count = segment->count};
 		if (segment->prefix != BATCH_NO_PREFIX) {
 			to->prefix_row = batch->segments[segment->prefix].first_row;
 			to->prefix_count = batch->segments[segment->prefix].count;
@@ -318,73 +286,26 @@ static enum status embed(struct backend *b, const struct batch *batch, struct er
 	return STATUS_OK;
 }
 
-static void multiply(struct backend *b, const device_half *x, const device_half *weights, device_half *out,
-		     uint32_t rows, uint64_t columns, uint64_t depth, float scale)
-{
-	b->device_table->product(b->device, &(struct product_work){
-		.x = x, .weights = weights, .out = out, .rows = rows, .columns = (uint32_t)columns,
-		.depth = (uint32_t)depth, .scale = scale,
-	});
-}
-
-/* hidden[rows] += delta, then their norm; weight NULL: the sum alone. */
-static void add_and_norm(struct backend *b, const device_half *delta, const uint32_t *rows, uint32_t count,
-			 const float *weight)
-{
-	b->device_table->norm(b->device, &(struct norm_work){
-		.hidden = b->hidden[b->current], .delta = delta, .rows = rows, .weight = weight,
-		.normed = b->normed, .count = count, .width = b->config.hidden_size,
-		.epsilon = b->config.rms_norm_eps,
-	});
-}
-
 static void keys_values(struct backend *b, uint32_t layer, const struct batch *batch)
 {
-	const struct model_config *c = &b->config;
-	const struct cuda_layer *w = &b->weights.layers[layer];
 	if (b->stale)
 		send_layout(b, batch);
-	add_and_norm(b, NULL, NULL, batch->rows, w->attention_norm);
-	multiply(b, b->normed, w->qkv, b->qkv, batch->rows, qkv_width(c), c->hidden_size, 1);
-	b->device_table->rope(b->device, &(struct rope_work){
-		.qkv = b->qkv, .bias = w->qkv_bias, .positions = b->positions, .cosines = b->cosines,
-		.sines = b->sines, .count = batch->rows, .heads = c->heads, .kv_heads = c->kv_heads,
-		.head_size = c->head_size,
-	});
-}
-
-static device_half *kept_of(const struct backend *b, uint32_t layer)
-{
-	return b->kept + (size_t)layer * b->options.instruction_max * 2 * b->config.kv_heads * b->config.head_size;
+	cuda_layer_begin(b, layer, b->positions, batch->rows, NULL);
 }
 
 static void finish(struct backend *b, uint32_t layer, const struct batch *batch, const uint32_t *rows,
 		   uint32_t count)
 {
-	const struct model_config *c = &b->config;
-	const struct cuda_layer *w = &b->weights.layers[layer];
 	bool all = count == batch->rows;
-	const uint32_t *list = all ? NULL : b->rows;
 	if (!count)
 		return;
 	if (!all)
 		send(b, b->rows, rows, count, sizeof *rows);
-	uint32_t tiles = cut_tiles(b, batch, all ? NULL : rows, count);
-	b->device_table->attention(b->device, &(struct attention_work){
-		.qkv = b->qkv, .kept = kept_of(b, layer), .tiles = b->tiles, .segments = b->segments, .rows = list,
-		.mixed = b->mixed, .tiles_count = tiles, .instruction = batch->instruction, .heads = c->heads,
-		.kv_heads = c->kv_heads, .head_size = c->head_size,
+	cuda_layer_finish(b, layer, &(struct cuda_rows){
+		.list = all ? NULL : b->rows, .count = count, .tiles = b->tiles,
+		.tiles_count = cut_tiles(b, batch, all ? NULL : rows, count), .segments = b->segments,
+		.instruction = batch->instruction,
 	});
-	multiply(b, b->mixed, w->o, b->delta, count, c->hidden_size, (uint64_t)c->heads * c->head_size,
-		 1 / DEVICE_SHRINK);
-	add_and_norm(b, b->delta, list, count, w->mlp_norm);
-	multiply(b, b->normed, w->gate_up, b->gate_up, count, 2ull * c->intermediate_size, c->hidden_size, 1);
-	b->device_table->swiglu(b->device, &(struct swiglu_work){
-		.gate_up = b->gate_up, .out = b->gated, .count = count, .width = c->intermediate_size,
-	});
-	/* Shrunken in, shrunken out. */
-	multiply(b, b->gated, w->down, b->delta, count, c->hidden_size, c->intermediate_size, 1);
-	add_and_norm(b, b->delta, list, count, NULL);
 }
 
 /* ---- looking at rows ---- */
@@ -443,8 +364,8 @@ static void gather(struct backend *b, const uint32_t *kept, uint32_t count)
 static void keep_instruction(struct backend *b, uint32_t layer, uint32_t count)
 {
 	size_t query = (size_t)b->config.heads * b->config.head_size * sizeof(device_half);
-	size_t pitch = qkv_width(&b->config) * sizeof(device_half);
-	b->device_table->copy_rows(b->device, kept_of(b, layer), pitch - query, (const char *)b->qkv + query, pitch,
+	size_t pitch = cuda_layer_width(&b->config) * sizeof(device_half);
+	b->device_table->copy_rows(b->device, cuda_layer_kept(b, layer), pitch - query, (const char *)b->qkv + query, pitch,
 				   pitch - query, count);
 }
 
@@ -468,4 +389,8 @@ const struct backend_table backend_cuda = {
 	.keep_instruction = keep_instruction,
 	.hidden = copy_hidden,
 	.trouble = trouble,
+	.pass_prepare = cuda_pass_prepare,
+	.pass_start = cuda_pass_start,
+	.pass_drive = cuda_pass_drive,
+	.pass_collect = cuda_pass_collect,
 };

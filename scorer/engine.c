@@ -20,12 +20,13 @@ struct engine {
 	struct prompt *prompt;
 	const struct backend_table *table;
 	struct backend *backend;
-	struct batch *batch;
+	struct batch *batch;            /* being filled: one of the two */
+	struct batch *batches[2];       /* the other may be in the backend's hands; NULL where no backend takes it */
 	struct forward *forward;
 	float *vectors;                 /* [2, C]: final norm; w_yes - w_no */
 	struct exit_head *heads;        /* [exits] */
 	uint32_t exits;
-	double *before;                 /* [segments_max, exits] of the suffixes in the batch; trained heads only */
+	double *before[2];              /* [segments_max, exits] of each batch's suffixes; trained heads only */
 	uint32_t batch_tokens_max;
 	bool deadlines;
 	struct scorer_stats stats;      /* those the forward pass does not keep */
@@ -110,9 +111,12 @@ static enum status make_heads(struct engine *e, struct error *error)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for the exit heads");
 	if (!bundle_is_trained(bundle))
 		return untrained_heads(e, error);
-	e->before = mem_alloc_array(e->batch->segments_max, e->exits * sizeof *e->before);
-	if (!e->before)
-		return error_set(error, STATUS_NO_MEMORY, "no memory for what %u exits know before", e->exits);
+	for (int i = 0; i < 2 && e->batches[i]; i++) {
+		e->before[i] = mem_alloc_array(e->batch->segments_max, e->exits * sizeof *e->before[i]);
+		if (!e->before[i])
+			return error_set(error, STATUS_NO_MEMORY, "no memory for what %u exits know before", e->exits);
+		e->batches[i]->before = e->before[i];
+	}
 	for (uint32_t i = 0; i < e->exits; i++) {
 		const struct exit_head_weights *head = exit_heads_at(bundle->heads, bundle->policy.layers[i]);
 		e->heads[i] = (struct exit_head){{head->norm, head->vector, 1}, head->platt_a, head->platt_b};
@@ -142,8 +146,9 @@ enum status engine_create(const struct scorer_options *options, struct engine **
 	e->deadlines = options->deadlines;
 	uint32_t rows_max =
 	    e->batch_tokens_max > e->bundle->context ? e->batch_tokens_max : e->bundle->context;
-	if ((status = batch_create(rows_max, &e->batch, error)))
+	if ((status = batch_create(rows_max, &e->batches[0], error)))
 		goto cleanup;
+	e->batch = e->batches[0];
 	struct backend_options backend_options = {
 		.layers = exit_policy_depth(&e->bundle->policy, config->layers),
 		.rows_max = rows_max,
@@ -153,17 +158,20 @@ enum status engine_create(const struct scorer_options *options, struct engine **
 	};
 	if ((status = engine_open_backend(options, e->bundle->model, &backend_options, &e->table, &e->backend,
 					  error)) ||
+	    (e->table->pass_start && (status = batch_create(rows_max, &e->batches[1], error))) ||
 	    (status = make_heads(e, error)))
 		goto cleanup;
 	struct forward_options forward_options = {
 		.table = e->table, .backend = e->backend, .policy = e->bundle->policy,
-		.model_layers = config->layers, .heads = e->heads, .before = e->before, .rows_max = rows_max,
+		.model_layers = config->layers, .heads = e->heads, .rows_max = rows_max,
 		.segments_max = e->batch->segments_max, .stopping = options->stopping,
 	};
 	if ((status = forward_create(&forward_options, &e->forward, error)) ||
 	    (status =
 		 forward_keep_instruction(e->forward, e->batch, instruction.ids, instruction.count, error)))
 		goto cleanup;
+	if (e->batches[1])
+		batch_clear(e->batches[1], instruction.count);
 	*out = e;
 	return STATUS_OK;
 cleanup:
@@ -178,12 +186,14 @@ void engine_destroy(struct engine *e)
 	forward_destroy(e->forward);
 	if (e->table)
 		e->table->destroy(e->backend);
-	batch_destroy(e->batch);
+	batch_destroy(e->batches[0]);
+	batch_destroy(e->batches[1]);
 	prompt_destroy(e->prompt);
 	bundle_close(e->bundle);
 	mem_free(e->vectors);
 	mem_free(e->heads);
-	mem_free(e->before);
+	mem_free(e->before[0]);
+	mem_free(e->before[1]);
 	mem_free(e);
 }
 
@@ -233,7 +243,9 @@ static enum status run_batch(struct engine *e, struct error *error)
 	e->stats.batches++;
 	e->stats.prompt_tokens += e->batch->rows;
 	int64_t begin_ns = clock_steady_ns();
-	enum status status = forward_run(e->forward, e->batch, &sink, error);
+	enum status status = forward_submit(e->forward, e->batch, &sink, error);
+	if (e->batches[1])
+		e->batch = e->batches[e->batch == e->batches[0]];
 	e->stats.forward_ns += (uint64_t)(clock_steady_ns() - begin_ns);
 	return status;
 }
@@ -260,11 +272,11 @@ static void read_statistics(struct engine *e, const struct scoring_request *requ
 	const struct exit_heads *heads = e->bundle->heads;
 	float features[FEATURES_COUNT_MAX];
 	double standardised[FEATURES_COUNT_MAX];
-	if (!e->before)
+	if (!e->batch->before)
 		return;
 	features_fill(request, index, features, heads->features_count);
 	exit_heads_standardise(heads, features, standardised);
-	double *before = e->before + (size_t)e->batch->suffixes * e->exits;
+	double *before = e->before[e->batch == e->batches[1]] + (size_t)e->batch->suffixes * e->exits;
 	for (uint32_t i = 0; i < e->exits; i++)
 		before[i] = exit_heads_before(heads, exit_heads_at(heads, e->bundle->policy.layers[i]),
 					      standardised);
@@ -316,8 +328,12 @@ enum status engine_score(struct engine *e, const struct scoring_request *const *
 		status = score_request(e, requests[i], i, error);
 	if (!status)
 		status = run_batch(e, error);
-	batch_clear(e->batch, prompt_instruction(e->prompt).count);
-	return status;
+	int64_t begin_ns = clock_steady_ns();
+	enum status last = forward_flush(e->forward, status ? NULL : error);
+	e->stats.forward_ns += (uint64_t)(clock_steady_ns() - begin_ns);
+	for (int i = 0; i < 2 && e->batches[i]; i++)
+		batch_clear(e->batches[i], prompt_instruction(e->prompt).count);
+	return status ? status : last;
 }
 
 /* ---- looking inside ---- */

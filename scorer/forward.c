@@ -25,13 +25,29 @@ struct forward {
 	uint32_t *rows;                 /* [rows_max] */
 	float *z;                       /* [segments_max] */
 	float *history;                 /* [segments_max, exits] p at the exits so far, by ordinal */
+	bool by_backend;                /* it decides where it may */
+	/* in the backend's hands; NULL: nothing is */
+	struct batch *flying;
+	struct forward_sink sink;       /* its */
 };
+
+static enum status prepare_passes(struct forward *f, struct error *error)
+{
+	const struct exit_policy *policy = &f->options.policy;
+	struct pass_exits exits = {.policy = policy, .count = f->exits};
+	for (uint32_t i = 0; i < f->exits; i++) {
+		exits.layers[i] = policy->rule == EXIT_NONE ? f->options.model_layers : policy->layers[i];
+		exits.readouts[i] = f->options.heads[i].readout;
+	}
+	f->by_backend = true;
+	return f->options.table->pass_prepare(f->options.backend, &exits, error);
+}
 
 enum status forward_create(const struct forward_options *options, struct forward **out, struct error *error)
 {
 	struct forward *f = mem_alloc_zero(1, sizeof *f);
 	if (!f)
-		goto cleanup;
+		return error_set(error, STATUS_NO_MEMORY, "no memory for a pass");
 	f->options = *options;
 	f->exits = options->policy.rule == EXIT_NONE ? 1 : options->policy.layers_count;
 	f->leaving = mem_alloc_array(options->segments_max, sizeof *f->leaving);
@@ -40,13 +56,18 @@ enum status forward_create(const struct forward_options *options, struct forward
 	f->rows = mem_alloc_array(options->rows_max, sizeof *f->rows);
 	f->z = mem_alloc_array(options->segments_max, sizeof *f->z);
 	f->history = mem_alloc_array(options->segments_max, f->exits * sizeof *f->history);
-	if (!f->leaving || !f->prefix_lives || !f->suffixes || !f->rows || !f->z || !f->history)
+	enum status status = STATUS_NO_MEMORY;
+	if (!f->leaving || !f->prefix_lives || !f->suffixes || !f->rows || !f->z || !f->history) {
+		error_set(error, status, "no memory for the exits of %u rows", options->rows_max);
+		goto cleanup;
+	}
+	if (options->table->pass_prepare && (status = prepare_passes(f, error)))
 		goto cleanup;
 	*out = f;
 	return STATUS_OK;
 cleanup:
 	forward_destroy(f);
-	return error_set(error, STATUS_NO_MEMORY, "no memory for the exits of %u rows", options->rows_max);
+	return status;
 }
 
 void forward_destroy(struct forward *f)
@@ -120,60 +141,67 @@ static int exit_at(const struct forward *f, uint32_t layer)
 	return -1;
 }
 
+/* What one suffix does at an exit, whose head read z; `p` by the backend, or NULL. Marks it, tells the sink. */
+static enum status judge(struct forward *f, const struct batch *batch, uint32_t segment, uint32_t layer,
+			 uint32_t exit, float reading, const float *p, int64_t now_ms,
+			 const struct forward_sink *sink, struct error *error)
+{
+	const struct exit_head *head = &f->options.heads[exit];
+	const struct batch_segment *suffix = &batch->segments[segment];
+	float *history = f->history + (size_t)suffix->ordinal * f->exits;
+	double z = reading;
+	if (!isfinite(reading))
+		return error_set(error, STATUS_INTERNAL,
+				 "the model gave %g at layer %u; its weights or their scale are unusable in this "
+				 "precision", z, layer);
+	if (batch->before)
+		z += batch->before[(size_t)suffix->ordinal * f->exits + exit];
+	history[exit] = p ? *p : exit_probability(z);
+	struct exit_decision decision =
+	    exit_decide(&f->options.policy, history, exit + 1, layer, exit + 1 == f->exits);
+	bool late = !decision.leave && now_ms > suffix->deadline_ms;
+	if (late) {
+		decision.leave = true;
+		decision.why = "leaves: its deadline has passed";
+		f->stats.deadline_exits++;
+	}
+	if (sink->trace)
+		sink->trace(sink->context, suffix->tag, layer, history[exit], &decision);
+	f->leaving[segment] = decision.leave;
+	if (!decision.leave)
+		return STATUS_OK;
+	f->stats.exits_at[layer]++;
+	sink->leave(sink->context, suffix->tag, &(struct exit_outcome){
+		.p_click = exit_probability(head->platt_a * z + head->platt_b),
+		.layer = layer,
+		.has_margin = decision.has_margin,
+		.margin = decision.margin,
+		.deadline = late,
+	});
+	return STATUS_OK;
+}
+
 /* Reads the heads of the `count` suffixes whose last rows are in f->rows, marks who leaves and tells the
  * sink. *left receives how many. */
 static enum status decide(struct forward *f, const struct batch *batch, uint32_t layer, uint32_t exit,
 			  uint32_t count, const struct forward_sink *sink, uint32_t *left,
 			  struct error *error)
 {
-	const struct exit_head *head = &f->options.heads[exit];
-	f->options.table->read(f->options.backend, &head->readout, f->rows, count, f->z);
-	enum status status =
-	    f->options.table->trouble ? f->options.table->trouble(f->options.backend, error) : STATUS_OK;
-	if (status)
-		return status;
+	const struct backend_table *table = f->options.table;
+	table->read(f->options.backend, &f->options.heads[exit].readout, f->rows, count, f->z);
+	enum status status = table->trouble ? table->trouble(f->options.backend, error) : STATUS_OK;
 	int64_t now_ms = clock_wall_ms();
 	*left = 0;
-	for (uint32_t i = 0; i < count; i++) {
-		const struct batch_segment *suffix = &batch->segments[f->suffixes[i]];
+	for (uint32_t i = 0; !status && i < count; i++) {
+		uint32_t segment = f->suffixes[i];
 		if (sink->tap) {
-			f->options.table->hidden(f->options.backend, f->rows[i], sink->row);
-			sink->tap(sink->context, suffix->tag, exit, sink->row);
+			table->hidden(f->options.backend, f->rows[i], sink->row);
+			sink->tap(sink->context, batch->segments[segment].tag, exit, sink->row);
 		}
-		float *history = f->history + (size_t)suffix->ordinal * f->exits;
-		if (!isfinite(f->z[i]))
-			return error_set(error, STATUS_INTERNAL,
-					 "the model gave %g at layer %u; its weights or "
-					 "their scale are unusable in this precision",
-					 (double)f->z[i], layer);
-		double z = f->z[i];
-		if (f->options.before)
-			z += f->options.before[(size_t)suffix->ordinal * f->exits + exit];
-		history[exit] = exit_probability(z);
-		struct exit_decision decision = exit_decide(&f->options.policy, history, exit + 1, layer,
-							    exit + 1 == f->exits);
-		bool late = !decision.leave && now_ms > suffix->deadline_ms;
-		if (late) {
-			decision.leave = true;
-			decision.why = "leaves: its deadline has passed";
-			f->stats.deadline_exits++;
-		}
-		if (sink->trace)
-			sink->trace(sink->context, suffix->tag, layer, history[exit], &decision);
-		f->leaving[f->suffixes[i]] = decision.leave;
-		if (!decision.leave)
-			continue;
-		(*left)++;
-		f->stats.exits_at[layer]++;
-		sink->leave(sink->context, suffix->tag, &(struct exit_outcome){
-			.p_click = exit_probability(head->platt_a * z + head->platt_b),
-			.layer = layer,
-			.has_margin = decision.has_margin,
-			.margin = decision.margin,
-			.deadline = late,
-		});
+		status = judge(f, batch, segment, layer, exit, f->z[i], NULL, now_ms, sink, error);
+		*left += f->leaving[segment];
 	}
-	return STATUS_OK;
+	return status;
 }
 
 static void compact(struct forward *f, struct batch *batch)
@@ -185,8 +213,8 @@ static void compact(struct forward *f, struct batch *batch)
 
 /* ---- the pass ---- */
 
-enum status forward_run(struct forward *f, struct batch *batch, const struct forward_sink *sink,
-			struct error *error)
+static enum status run_here(struct forward *f, struct batch *batch, const struct forward_sink *sink,
+			    struct error *error)
 {
 	const struct backend_table *table = f->options.table;
 	struct backend *backend = f->options.backend;
@@ -227,6 +255,130 @@ enum status forward_run(struct forward *f, struct batch *batch, const struct for
 	}
 	batch_clear(batch, batch->instruction);
 	return status;
+}
+
+/* ---- passes that the backend decides ---- */
+
+/* Nobody asks for the time or for rows. */
+static bool is_for_backend(const struct forward *f, const struct batch *batch, const struct forward_sink *sink)
+{
+	if (!f->by_backend || sink->tap || !batch->suffixes)
+		return false;
+	for (uint32_t s = 0; s < batch->segments_count; s++)
+		if (batch->segments[s].prefix != BATCH_NO_PREFIX && batch->segments[s].deadline_ms != INT64_MAX)
+			return false;
+	return true;
+}
+
+/* The exit's decisions once more from the numbers that the backend read: for the sink, and to be sure. */
+static enum status judge_again(struct forward *f, const struct batch *batch, uint32_t layer, uint32_t exit,
+			       uint32_t count, const struct pass_result *result, uint32_t *left,
+			       struct error *error)
+{
+	*left = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t segment = f->suffixes[i], ordinal = batch->segments[segment].ordinal;
+		size_t at = (size_t)ordinal * f->exits + exit;
+		enum status status = judge(f, batch, segment, layer, exit, result->z[at], &result->p[at], INT64_MIN,
+					   &f->sink, error);
+		if (status)
+			return status;
+		if (f->leaving[segment] != (result->left[ordinal] == exit + 1))
+			return error_set(error, STATUS_INTERNAL,
+					 "at layer %u the %s backend decided otherwise than the rule: p %g", layer,
+					 f->options.table->name, (double)result->p[at]);
+		*left += f->leaving[segment];
+	}
+	return STATUS_OK;
+}
+
+/* Goes through the layers as the backend did, without the arithmetic. */
+static enum status replay(struct forward *f, struct batch *batch, const struct pass_result *result,
+			  struct error *error)
+{
+	uint32_t depth = exit_policy_depth(&f->options.policy, f->options.model_layers);
+	enum status status = STATUS_OK;
+	f->stats.layer_tokens_full += (uint64_t)batch->rows * f->options.model_layers;
+	for (uint32_t layer = 1; layer <= depth; layer++) {
+		int exit = exit_at(f, layer);
+		uint32_t left, kept, suffixes = last_rows(f, batch);
+		if (exit < 0) {
+			f->stats.layer_tokens_run += batch->rows;
+			continue;
+		}
+		f->stats.layer_tokens_run += suffixes;
+		status = judge_again(f, batch, layer, (uint32_t)exit, suffixes, result, &left, error);
+		if (status || left == suffixes)
+			break;
+		f->stats.layer_tokens_run += rows_of_survivors(f, batch);
+		if (left)
+			batch_compact(batch, f->leaving, f->rows, &kept);
+	}
+	return status;
+}
+
+/* Brings the batch in flight home; the newer one, if there is one, goes on. */
+static enum status settle(struct forward *f, struct error *error)
+{
+	struct batch *batch = f->flying;
+	struct pass_result result;
+	f->flying = NULL;
+	enum status status = f->options.table->pass_collect(f->options.backend, &result, error);
+	int64_t begin_ns = clock_steady_ns();
+	if (!status)
+		status = replay(f, batch, &result, error);
+	f->stats.control_ns += (uint64_t)(clock_steady_ns() - begin_ns);
+	batch_clear(batch, batch->instruction);
+	return status;
+}
+
+enum status forward_flush(struct forward *f, struct error *error)
+{
+	if (!f->flying)
+		return STATUS_OK;
+	f->options.table->pass_drive(f->options.backend);
+	return settle(f, error);
+}
+
+enum status forward_submit(struct forward *f, struct batch *batch, const struct forward_sink *sink,
+			   struct error *error)
+{
+	const struct backend_table *table = f->options.table;
+	enum status status = STATUS_OK;
+	if (!is_for_backend(f, batch, sink)) {
+		status = forward_flush(f, error);
+		if (!status)
+			return run_here(f, batch, sink, error);
+		batch_clear(batch, batch->instruction);
+		return status;
+	}
+	if (f->options.stopping && f->options.stopping()) {
+		forward_flush(f, NULL);
+		batch_clear(batch, batch->instruction);
+		return error_set(error, STATUS_INTERRUPTED, "scoring was interrupted");
+	}
+	if (f->flying)
+		table->pass_drive(f->options.backend);
+	status = table->pass_start(f->options.backend, batch, error);
+	bool started = !status;
+	if (f->flying) {
+		enum status before = settle(f, status ? NULL : error);
+		status = status ? status : before;
+	}
+	f->flying = started ? batch : NULL;
+	f->sink = *sink;
+	if (status && started)
+		forward_flush(f, NULL);
+	else if (status)
+		batch_clear(batch, batch->instruction);
+	return status;
+}
+
+enum status forward_run(struct forward *f, struct batch *batch, const struct forward_sink *sink,
+			struct error *error)
+{
+	enum status status = forward_submit(f, batch, sink, error);
+	return status ? status : forward_flush(f, error);
 }
 
 enum status forward_keep_instruction(struct forward *f, struct batch *batch, const int32_t *ids,

@@ -2,14 +2,18 @@
  *
  * Prefill only; exits read the last token's row. Whoever has left costs nothing from then on: at an exit
  * layer the last rows are finished first, the rest of the layer is done for survivors only, and layers
- * after the last exit do not exist. No allocation after forward_create(). One thread. */
+ * after the last exit do not exist. No allocation after forward_create(). One thread.
+ *
+ * Who leaves is decided here, or by the backend where it can (a GPU need not wait for the host then) and nobody looks
+ * over its shoulder: a batch with deadlines or with a tap is always decided here. Either way the same p's give the
+ * same decisions, which are checked. */
 #ifndef EXITPOLL_SCORER_FORWARD_H
 #define EXITPOLL_SCORER_FORWARD_H
 
 #include "scorer/backend.h"
 #include "scorer/exit_policy.h"
 
-/* What stands at an exit: z = readout(row) + what the caller knew before (the options' `before`),
+/* What stands at an exit: z = readout(row) + what the caller knew before (the batch's `before`),
  * p = sigmoid(z) for the rule, p_click = sigmoid(a z + b). */
 struct exit_head {
 	struct readout readout;         /* one vector: w_yes - w_no */
@@ -22,8 +26,6 @@ struct forward_options {
 	struct exit_policy policy;
 	uint32_t model_layers;
 	const struct exit_head *heads;  /* [exits], borrowed: one per layer of the list, one for rule none */
-	/* Borrowed, may be NULL: before[ordinal * exits + exit] of each suffix, filled before forward_run(). */
-	const double *before;
 	uint32_t rows_max, segments_max;/* of the batches to come */
 	bool (*stopping)(void);         /* asked before each layer; NULL: never */
 };
@@ -63,7 +65,14 @@ void forward_destroy(struct forward *forward);          /* NULL ok */
 enum status forward_keep_instruction(struct forward *forward, struct batch *batch, const int32_t *ids,
 				     uint32_t count, struct error *error);
 
-/* Empties the batch. STATUS_INTERNAL: the model gave a number that is not finite; INTERRUPTED: stopping(). */
+/* Takes a batch in hand. It is the pass's until the next forward_submit() or forward_flush() has returned, which tell
+ * its sink and empty it: fill another one meanwhile. An error may be the batch's before; both are lost then. */
+enum status forward_submit(struct forward *forward, struct batch *batch, const struct forward_sink *sink,
+			   struct error *error);
+enum status forward_flush(struct forward *forward, struct error *error);
+
+/* Both at once. Empties the batch. STATUS_INTERNAL: the model gave a number that is not finite; INTERRUPTED:
+ * stopping(). */
 enum status forward_run(struct forward *forward, struct batch *batch, const struct forward_sink *sink,
 			struct error *error);
 

@@ -31,7 +31,7 @@ static const struct argp_option options[] = {
 	{"prompts", KEY_PROMPTS, NULL, 0, "the token ids of each candidate's prompt (impressions)", 0},
 	{"layers", KEY_LAYERS, NULL, 0, "logits of both answers after every layer (raw prompts)", 0},
 	{"trace", KEY_TRACE, NULL, 0, "why each candidate left where it did", 0},
-	{"precision", KEY_PRECISION, "WHICH", 0, "of weights and activations: auto (the best there is), fp32, bf16, fp16 (GPU)", 0},
+	{"precision", KEY_PRECISION, "WHICH", 0, "of weights and activations: auto (the best), fp32, bf16, fp16 (GPU)", 0},
 	{"backend", KEY_BACKEND, "NAME", 0, "auto, cuda, cpu, reference or stub", 0},
 	{"template", KEY_TEMPLATE, "NAME|FILE", 0, "prompt template", 0},
 	{"exit-rule", KEY_RULE, "RULE", 0, "discrepancy, confidence, patience, fixed or none", 0},

@@ -131,6 +131,8 @@ KERNEL(attention, THREADS)(struct attention_work work)
 	GLOBAL(const uint32_t) rows = global(work.rows);
 	GLOBAL(const device_half) qkv = global(work.qkv);
 	GLOBAL(device_half) mixed = global(work.mixed);
+	if (block_index() >= live_count(work.live, work.tiles_count))
+		return;
 	struct device_tile tile = tiles[block_index()];
 	struct device_segment segment = segments[tile.segment];
 	uint32_t kv_head = block_index_y(), group = work.heads / work.kv_heads;

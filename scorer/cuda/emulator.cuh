@@ -18,6 +18,7 @@ extern "C" {
 #define KERNEL(name, threads) static void name
 #define DEVICE static inline __attribute__((unused))
 #define GLOBAL(type) checked<type>
+#define GLOBAL_SHARED(type) checked<type>
 #define SHARED(type, name, count) checked<type> name = emulator_shared<type>(__LINE__, count)
 #define SHARED_POINTER(type) checked<type>
 #define UNROLL
@@ -36,8 +37,9 @@ uint32_t block_index_y(void);
 void block_barrier(void);
 float warp_xor(float value, uint32_t mask);
 void warp_product(float d[4], const uint32_t a[4], const uint32_t b[2]);
+/* Queues a kernel; the work is copied. */
 void emulator_launch(const char *kernel, uint32_t blocks, uint32_t blocks_y, uint32_t threads,
-		     void (*body)(const void *work), const void *work);
+		     void (*body)(const void *work), const void *work, size_t work_bytes);
 
 /* A pointer that knows its allocation. */
 template <typename T>
@@ -94,7 +96,7 @@ DEVICE octet load_octet(checked<const device_half> from)
 		(void)(device); \
 		emulator_launch(#kernel, blocks, blocks_y, threads, \
 				[](const void *argument) { kernel(*(const std::remove_reference_t<decltype(work)> *)argument); }, \
-				&(work)); \
+				&(work), sizeof(work)); \
 	} while (0)
 
 #endif

@@ -41,7 +41,7 @@ KERNEL(norm, THREADS)(struct norm_work work)
 	GLOBAL(const float) weight = global(work.weight);
 	GLOBAL(device_half) normed = global(work.normed);
 	uint32_t place = row_of_warp(), lane = thread_index() % WARP;
-	if (place >= work.count)
+	if (place >= live_count(work.live, work.count))
 		return;
 	size_t row = (work.rows ? rows[place] : place) * (size_t)work.width;
 	size_t dense = place * (size_t)work.width;
@@ -70,7 +70,7 @@ KERNEL(rope, THREADS)(struct rope_work work)
 	GLOBAL(const float) cosines = global(work.cosines);
 	GLOBAL(const float) sines = global(work.sines);
 	uint32_t row = row_of_warp(), half = work.head_size / 2;
-	if (row >= work.count)
+	if (row >= live_count(work.live, work.count))
 		return;
 	uint32_t heads = work.heads + 2 * work.kv_heads, turned = work.heads + work.kv_heads;
 	size_t base = (size_t)row * heads * work.head_size, angle = (size_t)positions[row] * half;
@@ -94,7 +94,7 @@ KERNEL(swiglu, THREADS)(struct swiglu_work work)
 	GLOBAL(const device_half) gate_up = global(work.gate_up);
 	GLOBAL(device_half) out = global(work.out);
 	uint32_t row = row_of_warp();
-	if (row >= work.count)
+	if (row >= live_count(work.live, work.count))
 		return;
 	size_t from = (size_t)row * 2 * work.width, to = (size_t)row * work.width;
 	for (uint32_t i = thread_index() % WARP; i < work.width; i += WARP) {
@@ -110,7 +110,7 @@ KERNEL(gather, THREADS)(struct gather_work work)
 	GLOBAL(const uint32_t) kept = global(work.kept);
 	GLOBAL(float) to = global(work.to);
 	uint32_t row = row_of_warp();
-	if (row >= work.count)
+	if (row >= live_count(work.live, work.count))
 		return;
 	size_t source = (size_t)kept[row] * work.width, target = (size_t)row * work.width;
 	for (uint32_t i = thread_index() % WARP; i < work.width; i += WARP)
@@ -125,7 +125,7 @@ KERNEL(head, THREADS)(struct head_work work)
 	GLOBAL(const float) vector = global(work.vector);
 	GLOBAL(float) z = global(work.z);
 	uint32_t place = row_of_warp(), lane = thread_index() % WARP;
-	if (place >= work.count)
+	if (place >= live_count(work.live, work.count))
 		return;
 	size_t row = (size_t)rows[place] * work.width;
 	float squares = 0, sum = 0;
@@ -180,8 +180,10 @@ KERNEL(decide, THREADS)(struct decide_work work)
 	GLOBAL(const uint32_t) ordinals = global(work.ordinals);
 	GLOBAL(float) history = global(work.history);
 	GLOBAL(uint32_t) leaving = global(work.leaving);
+	GLOBAL(float) readings = global(work.readings);
+	GLOBAL(uint32_t) left = global(work.left);
 	uint32_t i = block_index() * THREADS + thread_index();
-	if (i >= work.count)
+	if (i >= live_count(work.live, work.count))
 		return;
 	size_t base = (size_t)ordinals[i] * work.exits;
 	double known = work.before ? before[base + work.exit] : 0;
@@ -197,6 +199,10 @@ KERNEL(decide, THREADS)(struct decide_work work)
 	else if (work.rule == 3)
 		leave |= !isnan(work.threshold) && work.layer >= work.threshold;
 	leaving[i] = leave;
+	if (work.readings)
+		readings[base + work.exit] = z[i];
+	if (work.left && leave)
+		left[ordinals[i]] = work.exit + 1;
 }
 
 /* ---- launches ---- */

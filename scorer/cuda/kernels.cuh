@@ -16,6 +16,7 @@ void launch_rope(struct device *device, const struct rope_work *work);
 void launch_attention(struct device *device, const struct attention_work *work);
 void launch_swiglu(struct device *device, const struct swiglu_work *work);
 void launch_gather(struct device *device, const struct gather_work *work);
+void launch_arrange(struct device *device, const struct arrange_work *work);
 void launch_head(struct device *device, const struct head_work *work);
 void launch_decide(struct device *device, const struct decide_work *work);
 

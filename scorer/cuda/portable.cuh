@@ -18,6 +18,8 @@ static constexpr uint32_t WARP = 32;
 #define KERNEL(name, threads) static __global__ void __launch_bounds__(threads) name
 #define DEVICE static __device__ __forceinline__
 #define GLOBAL(type) type *__restrict__
+/* Where threads of a block read what others wrote: no promise that nobody else does. */
+#define GLOBAL_SHARED(type) type *
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
 #define SHARED_POINTER(type) type *
 #define UNROLL _Pragma("unroll")
@@ -78,6 +80,13 @@ DEVICE void warp_product(float d[4], const uint32_t a[4], const uint32_t b[2])
 DEVICE uint32_t pack_pair(float low, float high)
 {
 	return (uint32_t)half_from_float(low) | (uint32_t)half_from_float(high) << 16;
+}
+
+/* How many there really are; `count` is the host's bound. */
+DEVICE uint32_t live_count(const uint32_t *live, uint32_t count)
+{
+	GLOBAL(const uint32_t) known = global(live);
+	return live ? known[0] : count;
 }
 
 /* The same order of additions in every lane, so the same bits. */

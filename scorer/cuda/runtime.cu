@@ -2,7 +2,8 @@
  *
  * Products: one algorithm for each (columns, depth), chosen once at creation for the largest number of rows and
  * without any split over the depth, so that a row's bits are the same for every number of rows; rows are padded
- * to DEVICE_PRODUCT_ROWS. Invariant: after the first failure nothing more is queued, wait() tells it.
+ * to DEVICE_PRODUCT_ROWS. cuBLASLt does not promise that, so it is tried out before an algorithm is taken.
+ * Invariant: after the first failure nothing more is queued, wait() tells it.
  * Caller: scorer/cuda_backend.c through the table, one thread. */
 #include "scorer/cuda/kernels.cuh"
 
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static constexpr uint32_t ALLOCATIONS_MAX = 4096, PRODUCTS_MAX = 16, STAGES = 2;
+static constexpr uint32_t ALLOCATIONS_MAX = 4096, PRODUCTS_MAX = 16, STAGES = 2, HOST_MAX = 64;
 static const size_t stage_bytes = 16 << 20, workspace_bytes = 64 << 20;
 
 /* The least that this build runs on: its machine code starts at 8.0, its runtime needs this driver. */
@@ -28,7 +29,10 @@ struct product_plan {
 };
 
 struct device {
-	cudaStream_t queue;
+	cudaStream_t queue, ahead;
+	cudaEvent_t joined, marks[DEVICE_MARKS];
+	void *host[HOST_MAX];           /* pinned */
+	uint32_t host_count;
 	cublasLtHandle_t blas;
 	void *workspace;
 	void *allocations[ALLOCATIONS_MAX];
@@ -126,6 +130,17 @@ static void close_device(struct device *device)
 		return;
 	if (device->queue)
 		cudaStreamSynchronize(device->queue);
+	if (device->ahead) {
+		cudaStreamSynchronize(device->ahead);
+		cudaStreamDestroy(device->ahead);
+	}
+	if (device->joined)
+		cudaEventDestroy(device->joined);
+	for (uint32_t i = 0; i < DEVICE_MARKS; i++)
+		if (device->marks[i])
+			cudaEventDestroy(device->marks[i]);
+	for (uint32_t i = 0; i < device->host_count; i++)
+		cudaFreeHost(device->host[i]);
 	for (uint32_t i = 0; i < device->products_count; i++) {
 		cublasLtMatmulDescDestroy(device->products[i].operation);
 		cublasLtMatrixLayoutDestroy(device->products[i].weights);
@@ -177,6 +192,10 @@ static enum status open_device(uint32_t rows_max, struct device **out, struct er
 	memset(device, 0, sizeof *device);
 	device->rows_max = (rows_max + DEVICE_PRODUCT_ROWS - 1) / DEVICE_PRODUCT_ROWS * DEVICE_PRODUCT_ROWS;
 	failed(device, "a queue", cudaStreamCreateWithFlags(&device->queue, cudaStreamNonBlocking));
+	failed(device, "a queue", cudaStreamCreateWithFlags(&device->ahead, cudaStreamNonBlocking));
+	failed(device, "an event", cudaEventCreateWithFlags(&device->joined, cudaEventDisableTiming));
+	for (uint32_t i = 0; i < DEVICE_MARKS; i++)
+		failed(device, "an event", cudaEventCreateWithFlags(&device->marks[i], cudaEventDisableTiming));
 	for (uint32_t i = 0; i < STAGES; i++) {
 		failed(device, "pinned memory",
 		       cudaHostAlloc((void **)&device->stages[i], stage_bytes, cudaHostAllocDefault));
@@ -196,10 +215,15 @@ static enum status open_device(uint32_t rows_max, struct device **out, struct er
 	return STATUS_OK;
 }
 
+static enum status state(struct device *device, struct error *error)
+{
+	return device->failed ? say(error, STATUS_UNAVAILABLE, "%s", device->failure) : STATUS_OK;
+}
+
 static enum status wait_device(struct device *device, struct error *error)
 {
 	failed(device, "the GPU", cudaStreamSynchronize(device->queue));
-	return device->failed ? say(error, STATUS_UNAVAILABLE, "%s", device->failure) : STATUS_OK;
+	return state(device, error);
 }
 
 /* Full stages go off while the next one is filled. */
@@ -247,6 +271,57 @@ static void copy_rows(struct device *device, void *device_to, size_t to_pitch, c
 						   cudaMemcpyDeviceToDevice, device->queue));
 }
 
+/* ---- beside the queue ---- */
+
+static enum status allocate_host(struct device *device, size_t bytes, void **out, struct error *error)
+{
+	if (device->host_count == HOST_MAX)
+		return say(error, STATUS_LIMIT, "more than %d pieces of pinned memory", (int)HOST_MAX);
+	void *memory = NULL;
+	cudaError_t code = cudaHostAlloc(&memory, bytes ? bytes : 1, cudaHostAllocDefault);
+	if (code != cudaSuccess)
+		return say(error, STATUS_NO_MEMORY, "no pinned memory for %zu bytes: %s", bytes,
+			   cudaGetErrorString(code));
+	device->host[device->host_count++] = memory;
+	*out = memory;
+	return STATUS_OK;
+}
+
+static void fetch(struct device *device, void *to, const void *device_from, size_t bytes)
+{
+	failed(device, "a fetch",
+	       cudaMemcpyAsync(to, device_from, bytes, cudaMemcpyDeviceToHost, device->queue));
+}
+
+static void send_ahead(struct device *device, void *device_to, const void *from, size_t bytes)
+{
+	failed(device, "an upload",
+	       cudaMemcpyAsync(device_to, from, bytes, cudaMemcpyHostToDevice, device->ahead));
+}
+
+static void join_ahead(struct device *device)
+{
+	failed(device, "an event", cudaEventRecord(device->joined, device->ahead));
+	failed(device, "an event", cudaStreamWaitEvent(device->queue, device->joined, 0));
+}
+
+static void mark(struct device *device, uint32_t number)
+{
+	failed(device, "an event", cudaEventRecord(device->marks[number], device->queue));
+}
+
+static bool reached(struct device *device, uint32_t number, bool wait)
+{
+	cudaError_t code = wait ? cudaEventSynchronize(device->marks[number]) :
+				  cudaEventQuery(device->marks[number]);
+	if (code == cudaErrorNotReady) {
+		cudaGetLastError();     /* no error, but it would be taken for one of the next launch */
+		return device->failed;
+	}
+	failed(device, "the GPU", code);
+	return true;
+}
+
 /* ---- products ---- */
 
 /* To cuBLASLt, which counts columns first: out^T[columns, rows] = weights[depth, columns]^T x^T[depth, rows]. */
@@ -268,9 +343,97 @@ static bool is_whole(const cublasLtMatmulAlgo_t *algorithm)
 	return splits <= 1 && reduction == CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
+static cublasStatus_t multiply(struct device *device, const struct product_plan *plan, float scale, const void *x,
+			       const void *weights, uint32_t rows, void *to)
+{
+	float zero = 0;
+	cublasLtMatrixLayout_t in = NULL, out = NULL;
+	cublasStatus_t code = rows_layout(&in, plan->depth, rows);
+	if (!code)
+		code = rows_layout(&out, plan->columns, rows);
+	if (!code)
+		code = cublasLtMatmul(device->blas, plan->operation, &scale, weights, plan->weights, x, in, &zero, to,
+				      out, to, out, &plan->algorithm, device->workspace, workspace_bytes,
+				      device->queue);
+	cublasLtMatrixLayoutDestroy(in);
+	cublasLtMatrixLayoutDestroy(out);
+	return code;
+}
+
+/* Memory for one try of an algorithm: numbers between -1 and 1, and what products give. */
+struct trial {
+	device_half *numbers, *out;     /* on the device; numbers serve as rows and as weights */
+	device_half *want, *got;        /* [DEVICE_PRODUCT_ROWS, columns] pinned */
+	uint32_t rows_max;
+};
+
+static void end_trial(struct trial *t)
+{
+	cudaFree(t->numbers);
+	cudaFree(t->out);
+	cudaFreeHost(t->want);
+	cudaFreeHost(t->got);
+}
+
+static cudaError_t begin_trial(const struct product_plan *plan, uint32_t rows_max, struct trial *t)
+{
+	enum { BLOCK = 1 << 16 };
+	size_t rows = rows_max > plan->columns ? rows_max : plan->columns, values = rows * plan->depth;
+	size_t few = (size_t)DEVICE_PRODUCT_ROWS * plan->columns * sizeof(device_half);
+	*t = {NULL, NULL, NULL, NULL, rows_max};
+	cudaError_t code = cudaMalloc((void **)&t->numbers, (values + BLOCK) * sizeof(device_half));
+	if (!code)
+		code = cudaMalloc((void **)&t->out, (size_t)rows_max * plan->columns * sizeof(device_half));
+	if (!code)
+		code = cudaHostAlloc((void **)&t->want, few > BLOCK * sizeof(device_half) ?
+				     few : BLOCK * sizeof(device_half), cudaHostAllocDefault);
+	if (!code)
+		code = cudaHostAlloc((void **)&t->got, few, cudaHostAllocDefault);
+	uint32_t seed = plan->columns * 31 + plan->depth;
+	for (uint32_t i = 0; !code && i < BLOCK; i++) {
+		seed = seed * 1664525u + 1013904223u;
+		t->want[i] = (device_half)((seed >> 16 & 0x83ff) | (seed >> 28 & 3) << 10 | 0x3000);
+	}
+	for (size_t done = 0; !code && done < values; done += BLOCK)
+		code = cudaMemcpy(t->numbers + done, t->want, BLOCK * sizeof(device_half), cudaMemcpyHostToDevice);
+	return code;
+}
+
+/* The first rows of a product, into `to`. */
+static bool try_rows(struct device *device, const struct product_plan *plan, const struct trial *t, uint32_t first,
+		     uint32_t rows, device_half *to)
+{
+	size_t bytes = (size_t)DEVICE_PRODUCT_ROWS * plan->columns * sizeof(device_half);
+	return !multiply(device, plan, 1, t->numbers + (size_t)first * plan->depth, t->numbers, rows, t->out) &&
+	       !cudaMemcpyAsync(to, t->out, bytes, cudaMemcpyDeviceToHost, device->queue) &&
+	       !cudaStreamSynchronize(device->queue);
+}
+
+/* Do rows have the same bits among few and among many others, at the front and further back? */
+static bool is_invariant(struct device *device, const struct product_plan *plan, const struct trial *t)
+{
+	size_t bytes = (size_t)DEVICE_PRODUCT_ROWS * plan->columns * sizeof(device_half);
+	for (uint32_t first = 0; first + DEVICE_PRODUCT_ROWS <= t->rows_max;
+	     first += t->rows_max / 2 + DEVICE_PRODUCT_ROWS) {
+		if (!try_rows(device, plan, t, first, DEVICE_PRODUCT_ROWS, t->want))
+			return false;
+		/* Among more and more rows that come after. */
+		for (uint32_t rows = 2 * DEVICE_PRODUCT_ROWS; first + rows <= t->rows_max; rows *= 2)
+			if (!try_rows(device, plan, t, first, rows, t->got) || memcmp(t->want, t->got, bytes))
+				return false;
+		/* At the end of the largest product. */
+		size_t place = (size_t)first * plan->columns;
+		if (multiply(device, plan, 1, t->numbers, t->numbers, t->rows_max, t->out) ||
+		    cudaMemcpyAsync(t->got, t->out + place, bytes, cudaMemcpyDeviceToHost, device->queue) ||
+		    cudaStreamSynchronize(device->queue) || memcmp(t->want, t->got, bytes))
+			return false;
+	}
+	return true;
+}
+
 static cublasStatus_t choose(struct device *device, struct product_plan *plan, bool *found)
 {
-	enum { CHOICES = 16 };
+	enum { CHOICES = 16, TRIAL_ROWS = 2048 };
 	cublasLtMatmulHeuristicResult_t choices[CHOICES];
 	cublasLtMatmulPreference_t wanted = NULL;
 	cublasLtMatrixLayout_t x = NULL, out = NULL;
@@ -290,11 +453,21 @@ static cublasStatus_t choose(struct device *device, struct product_plan *plan, b
 	if (!code)
 		code = cublasLtMatmulAlgoGetHeuristic(device->blas, plan->operation, plan->weights, x, out, out,
 						      wanted, CHOICES, choices, &count);
-	for (int i = 0; i < count && !code && !*found; i++)
-		if (choices[i].state == CUBLAS_STATUS_SUCCESS && is_whole(&choices[i].algo)) {
-			plan->algorithm = choices[i].algo;
-			*found = true;
-		}
+	uint32_t rows_max = device->rows_max < TRIAL_ROWS ? device->rows_max : (uint32_t)TRIAL_ROWS;
+	struct trial trial;
+	cudaError_t trouble = begin_trial(plan, rows_max, &trial);
+	failed(device, "trying out products", trouble);
+	/* Partial sums that are added up later (stream-K has no attribute of its own) need a workspace: who needs none
+	 * goes first. */
+	for (int i = 0; i < 2 * count && !code && !trouble && !*found; i++) {
+		const cublasLtMatmulHeuristicResult_t *choice = &choices[i % count];
+		if (choice->state != CUBLAS_STATUS_SUCCESS || !is_whole(&choice->algo) ||
+		    (choice->workspaceSize > 0) != (i >= count))
+			continue;
+		plan->algorithm = choice->algo;
+		*found = is_invariant(device, plan, &trial);
+	}
+	end_trial(&trial);
 	cublasLtMatrixLayoutDestroy(x);
 	cublasLtMatrixLayoutDestroy(out);
 	cublasLtMatmulPreferenceDestroy(wanted);
@@ -345,18 +518,8 @@ static void product(struct device *device, const struct product_work *work)
 		failed_product(device, "a product that was not prepared", CUBLAS_STATUS_INVALID_VALUE);
 		return;
 	}
-	float zero = 0;
-	cublasLtMatrixLayout_t x = NULL, out = NULL;
-	cublasStatus_t code = rows_layout(&x, plan->depth, rows);
-	if (!code)
-		code = rows_layout(&out, plan->columns, rows);
-	if (!code)
-		code = cublasLtMatmul(device->blas, plan->operation, &work->scale, work->weights, plan->weights, work->x, x,
-				      &zero, work->out, out, work->out, out, &plan->algorithm,
-				      device->workspace, workspace_bytes, device->queue);
-	failed_product(device, "a product", code);
-	cublasLtMatrixLayoutDestroy(x);
-	cublasLtMatrixLayoutDestroy(out);
+	failed_product(device, "a product",
+		       multiply(device, plan, work->scale, work->x, work->weights, rows, work->out));
 }
 
 extern "C" __attribute__((visibility("default"))) const struct device_table exitpoll_device_table;
@@ -371,6 +534,13 @@ const struct device_table exitpoll_device_table = {
 	.download = download,
 	.copy = copy,
 	.copy_rows = copy_rows,
+	.allocate_host = allocate_host,
+	.fetch = fetch,
+	.send_ahead = send_ahead,
+	.join_ahead = join_ahead,
+	.mark = mark,
+	.reached = reached,
+	.state = state,
 	.wait = wait_device,
 	.embed = launch_embed,
 	.norm = launch_norm,
@@ -380,5 +550,6 @@ const struct device_table exitpoll_device_table = {
 	.gather = launch_gather,
 	.head = launch_head,
 	.decide = launch_decide,
+	.arrange = launch_arrange,
 	.product = product,
 };

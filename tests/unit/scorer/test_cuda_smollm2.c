@@ -38,7 +38,7 @@ START_TEST(smollm2_against_fp32)
 {
 	static const char *const texts[] = {
 		"The user liked shampoo, soap and cream. Will hair spray be clicked? Yes or No?",
-		"<|im_start|>user\nRated 5: a vampire film. Next: a comedy of 1942. Clicked?<|im_end|>\n<|im_start|>assistant\n",
+		"<|im_start|>user\nRated 5: a vampire film. Next: a comedy. Clicked?<|im_end|>\n<|im_start|>assistant\n",
 		"Yes", "It rains in Lisbon, it snows in Oslo, and nobody asked: will the umbrella be bought today?",
 	};
 	char path[512];

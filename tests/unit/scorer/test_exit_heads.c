@@ -154,6 +154,8 @@ static void see(void *context, size_t r, size_t candidate, uint32_t layer, float
 	((struct seen *)context)->p[candidate][layer] = (double)p;
 }
 
+static const char *backend = "cpu";
+
 static void score(const char *rule, const char *layers, struct seen *seen, struct candidate_score *scores,
 		  bool trained, char model_id[160])
 {
@@ -174,6 +176,9 @@ static void score(const char *rule, const char *layers, struct seen *seen, struc
 	options.exit_rule = rule;
 	options.exit_layers = layers;
 	options.threads = 1;
+	options.backend = backend;
+	/* The GPU has two batches in flight: every candidate is one. */
+	options.batch_tokens_max = strcmp(backend, "cuda") == 0 ? 1 : 0;
 	ck_assert_msg(scorer_create(&options, &scorer, &error) == STATUS_OK, "%s", error.text);
 	ck_assert_int_eq(scorer_is_trained(scorer), trained);
 	scorer_set_trace(scorer, see, seen);
@@ -191,8 +196,11 @@ static double logit(double p)
 	return log(p / (1 - p));
 }
 
+/* By the CPU, and by the GPU's kernels, emulated. */
 START_TEST(a_bundle_serves_the_formula)
 {
+	backend = _i ? "cuda" : "cpu";
+	setenv("EXITPOLL_CUDA_LIBRARY", TEST_CUDA_LIBRARY, 1);
 	struct seen without = {0}, with = {0}, other = {0};
 	struct candidate_score scores[3];
 	char plain_id[160], heads_id[160], none_id[160];
@@ -383,9 +391,10 @@ int main(void)
 {
 	Suite *suite = suite_create("exit heads");
 	TCase *tests = tcase_create("exit heads");
+	tcase_set_timeout(tests, 120);
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_loop_test(tests, what_is_written_is_read, 0, 2);
-	tcase_add_test(tests, a_bundle_serves_the_formula);
+	tcase_add_loop_test(tests, a_bundle_serves_the_formula, 0, 2);
 	tcase_add_test(tests, heads_of_something_else_are_refused);
 	tcase_add_test(tests, policies_are_checked);
 	tcase_add_test(tests, tensors_must_belong_to_a_head);

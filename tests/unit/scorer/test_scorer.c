@@ -393,8 +393,10 @@ START_TEST(settings_are_checked)
 	struct scorer *scorer = NULL;
 	options.backend = "gpu";
 	ck_assert_int_eq(scorer_create(&options, &scorer, &error), STATUS_CONFIG);
-	options.backend = "cpu", options.precision = "fp16";
+	options.backend = "cpu", options.precision = "fp8";
 	ck_assert_int_eq(scorer_create(&options, &scorer, &error), STATUS_CONFIG);
+	options.precision = "fp16";     /* a GPU's */
+	ck_assert_int_eq(scorer_create(&options, &scorer, &error), STATUS_UNSUPPORTED);
 	options.precision = "auto", options.model = NULL;
 	ck_assert_int_eq(scorer_create(&options, &scorer, &error), STATUS_CONFIG);
 	options.model = folder, options.exit_layers = "5";
