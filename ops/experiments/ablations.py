@@ -40,7 +40,8 @@ RATERS = ["similar_raters", "similar_raters_weight"]
 TEXTS = ["similar_texts", "similar_texts_weight", "similar_texts_max"]
 # Boosting is slow, so it is fitted for these rows alone.
 BOOSTED = ["all", "retrieval: none", "retrieval: GCN", "retrieval: words", "retrieval: LLM",
-           "all, and retrieval by LLM", "without similar raters", "freshness: frozen", "freshness: 1 day late"]
+           "all, and retrieval by LLM", "without similar raters", "freshness: frozen", "freshness: 1 day late",
+           "graph: flush_events 1"]
 LLM_POWERS = (2, 6)     # of the cosine: most of the user's items count, or the nearest do
 
 
@@ -255,7 +256,10 @@ def variants(arguments, data):
         for name, word, values in (("RATERS_MAX", "raters", (4, 16, 256)), ("PAST_MAX", "past", (5, 15))):
             for value in values:
                 yield f"{word}: {value}", of(f"{word}-{value}", exitpoll=built(arguments, name, value))
-    for setting in ("graph.dimensions=32", "graph.dimensions=128", "graph.threshold=0", "graph.flush_events=16384"):
+    # Where rows come user after user, a user's whole past can lie between two refreshes of the embeddings.
+    graph = ["graph.flush_events=1"] if SETS[arguments.set].by_users else \
+        ["graph.dimensions=32", "graph.dimensions=128", "graph.threshold=0", "graph.flush_events=16384"]
+    for setting in graph:
         yield "graph: " + setting.split(".")[1].replace("=", " "), of(setting, settings=[setting])
 
 
