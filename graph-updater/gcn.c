@@ -35,7 +35,8 @@ static enum status plan_layers(struct gcn *gcn, struct error *error)
 			side->has[k] = options->both_sides || (k % 2 == 1) == (s == GCN_USERS);
 			if (side->has[k])
 				side->top = k;
-			side->form[k] = k == 1 ? GCN_UNITS : k == gcn->last_layer ? GCN_REST : GCN_WHOLE;
+			side->form[k] = k == 1 && !gcn->sides[!s].seeds ? GCN_UNITS
+					: k == gcn->last_layer ? GCN_REST : GCN_WHOLE;
 		}
 		for (uint32_t k = 0; k <= side->top; k++)
 			sum += side->has[k] ? weights[k] : 0;
@@ -95,6 +96,13 @@ enum status gcn_create(const struct gcn_options *options, struct gcn **out, stru
 	if (options->layers < 1 || options->layers > GCN_LAYERS_MAX)
 		return error_set(error, STATUS_CONFIG, "graph.layers: %u is outside 1..%d", options->layers,
 				 (int)GCN_LAYERS_MAX);
+	if (options->user_seeds && !options->both_sides)
+		return error_set(error, STATUS_CONFIG, "graph.user_seeds: users have seeds only with "
+				 "graph.seeds = both");
+	/* Rows of one scale beside rows of another would drown them. */
+	if (options->both_sides && !options->user_seeds != !options->item_seeds)
+		return error_set(error, STATUS_CONFIG, "graph.seeds = both: trained seeds are needed for users "
+				 "and items (graph.user_seeds, graph.item_seeds), or for neither");
 	if (!(options->threshold >= 0 && options->threshold <= 1))
 		return error_set(error, STATUS_CONFIG, "graph.threshold: %g is outside 0..1",
 				 options->threshold);
@@ -108,6 +116,8 @@ enum status gcn_create(const struct gcn_options *options, struct gcn **out, stru
 		gcn->options.hub_degree = GCN_HUB_DEGREE;
 	gcn->threshold_square = options->threshold * options->threshold;
 	gcn->kernels = gcn_kernels_best();
+	gcn->sides[GCN_USERS].seeds = options->user_seeds;
+	gcn->sides[GCN_ITEMS].seeds = options->item_seeds;
 	status = plan_layers(gcn, error);
 	if (status)
 		goto cleanup;
@@ -157,11 +167,17 @@ void gcn_destroy(struct gcn *gcn)
 void gcn_seed(const struct gcn *gcn, const struct gcn_side *side, uint32_t node, int16_t *row)
 {
 	struct text_view bytes = ids_bytes(side->ids, node);
+	const int16_t *trained = side->seeds ? seeds_find(side->seeds, bytes) : NULL;
+	int16_t magnitude = side->seeds ? seeds_magnitude(side->seeds) : GCN_ONE;
 
+	if (trained) {
+		memcpy(row, trained, gcn->options.dimensions * sizeof *row);
+		return;
+	}
 	for (uint32_t i = 0; i < gcn->options.dimensions; i += 64) {
 		uint64_t bits = XXH3_64bits_withSeed(bytes.bytes ? bytes.bytes : "", bytes.size, i / 64);
 		for (uint32_t bit = 0; bit < 64 && i + bit < gcn->options.dimensions; bit++)
-			row[i + bit] = bits >> bit & 1 ? GCN_ONE : -GCN_ONE;
+			row[i + bit] = (int16_t)(bits >> bit & 1 ? magnitude : -magnitude);
 	}
 }
 
@@ -217,8 +233,7 @@ void gcn_begin_node(struct gcn *gcn, struct gcn_side *side, uint32_t node)
 
 	if (side->has[0]) {
 		gcn_seed(gcn, side, node, seed);
-		gcn_set_hidden(gcn, side, 0, node, seed,
-			       (int64_t)gcn->options.dimensions * GCN_ONE * GCN_ONE);
+		gcn_set_hidden(gcn, side, 0, node, seed, gcn->kernels->dot(seed, seed, gcn->options.dimensions));
 	}
 	/* A final row made of seeds alone, or with a share of them, is there at once. */
 	if (side->weights[0] && side->single < 0)

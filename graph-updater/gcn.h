@@ -5,8 +5,9 @@
  * int16 in Q13, sums s_v^(k) = sum of h_w^(k-1) over the neighbours are exact integers, and
  * h = round-half-even(s / d).
  *
- * Layer 0 is +-1 by the bits of XXH3 of the id bytes. In the item chain only items have it: users own
- * the odd layers and items the even ones. With both sides seeded every node has every layer.
+ * Layer 0 is +-1 by the bits of XXH3 of the id bytes, or trained (seeds.h). In the item chain only items
+ * have it: users own the odd layers and items the even ones. With both sides seeded every node has every
+ * layer. An id that the trained seeds do not know gets +-seeds_magnitude() by its hash.
  *
  * An edge changes the sums of its two ends at once (gcn_listener); gcn_flush() refreshes the hidden
  * states, layer by layer (gcn_update.c). At threshold 0 the state after a flush is a function of the
@@ -20,6 +21,7 @@
 
 #include "graph-updater/graph.h"
 #include "graph-updater/nearest_rows.h"
+#include "graph-updater/seeds.h"
 
 enum { GCN_LAYERS_MAX = 4, GCN_DIMENSIONS_MAX = 256, GCN_ONE = 1 << 13 };
 
@@ -30,6 +32,7 @@ struct gcn_options {
 	 * all on layer K: the users' last layer. */
 	double layer_weights[GCN_LAYERS_MAX + 1];
 	bool both_sides;
+	const struct seeds *user_seeds, *item_seeds;    /* borrowed; NULL: by hash. Users': with both_sides */
 	double threshold;               /* tau, 0..1 */
 	uint32_t users_max, items_max;
 	struct user_ids users;          /* borrowed */
@@ -111,7 +114,8 @@ enum status gcn_measure(const struct gcn *gcn, struct gcn_accuracy *out, struct 
 enum status gcn_check(const struct gcn *gcn, struct error *error);
 
 /* ---- snapshot: one node's stored state ---- */
-/* Bytes of a node's stored state: hidden states of its layers, in layer order, final row last. */
+/* Bytes of a node's stored state: hidden states of its layers, in layer order, final row last. Layer 0 is
+ * among them where it is trained: it cannot be told from the id alone. */
 size_t gcn_user_state_bytes(const struct gcn *gcn);
 size_t gcn_item_state_bytes(const struct gcn *gcn);
 /* Neighbours that the push of a hub has still to reach, users or items: they are to be saved as pending, since

@@ -67,6 +67,8 @@ static enum status check_node(const struct check *check, int s, uint32_t node, s
 	const struct gcn_meta *meta = gcn_meta_of(side, node);
 	const int16_t *final = gcn_final_of(side, node);
 	size_t row_bytes = gcn->options.dimensions * sizeof *final;
+	/* Without the file of the trained seeds there is nothing to compare them with. */
+	bool seed_known = !seeds_are_absent(side->seeds);
 	enum status status = STATUS_OK;
 	struct graph_neighbours list = gcn_neighbours_of(gcn, s, node);
 	uint32_t degree = 0;
@@ -80,11 +82,11 @@ static enum status check_node(const struct check *check, int s, uint32_t node, s
 	if (side->rows && !nearest_rows_right(side->rows, node))
 		return wrong(side, s, node, 0, "the codes are not those of the embedding", error);
 	memset(scratch, 0, row_bytes);
-	if (degree && side->has[0])
+	if (degree && side->has[0] && seed_known)
 		gcn_seed(gcn, side, node, scratch);
 	for (uint32_t k = 0; k <= side->top; k++)
-		if (side->has[k] && (k == 0 || !degree) && memcmp(gcn_hidden_of(side, k, node), scratch,
-								  row_bytes))
+		if (side->has[k] && (!degree || (k == 0 && seed_known)) &&
+		    memcmp(gcn_hidden_of(side, k, node), scratch, row_bytes))
 			return wrong(side, s, node, k, degree ? "not the seed of the id"
 				     : "not zero without edges", error);
 	for (uint32_t k = 1; k <= side->top && !status; k++)

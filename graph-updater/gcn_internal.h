@@ -75,6 +75,7 @@ struct gcn_lists_ahead {
 
 struct gcn_side {
 	const struct ids *ids;
+	const struct seeds *seeds;              /* NULL: by hash */
 	uint32_t nodes_max;
 	bool has[GCN_LAYERS_MAX + 1];
 	enum gcn_form form[GCN_LAYERS_MAX + 1]; /* of the sums of layers 1 .. top */

@@ -9,11 +9,17 @@
 
 /* ---- save ---- */
 
+/* The first layer that a state holds: trained seeds stand in it, those by hash follow from the id. */
+static uint32_t first_saved(const struct gcn_side *side)
+{
+	return side->seeds ? 0 : 1;
+}
+
 static size_t state_bytes(const struct gcn *gcn, const struct gcn_side *side)
 {
 	size_t rows = side->single < 0;
 
-	for (uint32_t k = 1; k <= side->top; k++)
+	for (uint32_t k = first_saved(side); k <= side->top; k++)
 		rows += side->has[k];
 	return rows * gcn->options.dimensions * sizeof(int16_t);
 }
@@ -53,7 +59,7 @@ static void save_node(const struct gcn *gcn, const struct gcn_side *side, uint32
 	memset(state, 0, state_bytes(gcn, side));
 	if (node >= chunks_rows(&side->meta) || !gcn_meta_of(side, node)->degree)
 		return;
-	for (uint32_t k = 1; k <= side->top; k++) {
+	for (uint32_t k = first_saved(side); k <= side->top; k++) {
 		if (!side->has[k])
 			continue;
 		memcpy(at, gcn_hidden_of(side, k, node), row_bytes);
@@ -198,6 +204,22 @@ static enum status load_row(const struct gcn *gcn, const char **at, int16_t *row
 	return STATUS_OK;
 }
 
+/* A trained seed is the one of the file, or, without the file, believed. */
+static enum status load_seed(struct gcn *gcn, struct gcn_side *side, uint32_t node, const char **at,
+			     struct error *error)
+{
+	_Alignas(64) int16_t row[GCN_DIMENSIONS_MAX];
+	enum status status = load_row(gcn, at, row, error);
+	int16_t *stored = gcn_hidden_of(side, 0, node);
+	size_t row_bytes = gcn->options.dimensions * sizeof *stored;
+
+	if (!status && !seeds_are_absent(side->seeds) && memcmp(stored, row, row_bytes) != 0)
+		return error_set(error, STATUS_CORRUPT, "a seed is not the one of its epoch");
+	if (!status)
+		memcpy(stored, row, row_bytes);
+	return status;
+}
+
 static enum status load_node(struct gcn *gcn, struct gcn_side *side, uint32_t node, const void *state,
 			     bool pending,
 			     struct error *error)
@@ -212,9 +234,10 @@ static enum status load_node(struct gcn *gcn, struct gcn_side *side, uint32_t no
 						 "an embedding of a node without edges");
 		return STATUS_OK;
 	}
-	for (uint32_t k = 1; k <= side->top && !status; k++)
+	for (uint32_t k = first_saved(side); k <= side->top && !status; k++)
 		if (side->has[k])
-			status = load_row(gcn, &at, gcn_hidden_of(side, k, node), error);
+			status = k ? load_row(gcn, &at, gcn_hidden_of(side, k, node), error)
+				   : load_seed(gcn, side, node, &at, error);
 	if (!status && side->single < 0)
 		status = load_row(gcn, &at, gcn_final_of(side, node), error);
 	if (status)

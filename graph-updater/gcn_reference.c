@@ -1,9 +1,9 @@
 /* gcn_reference.c - the plain full propagation; see gcn_reference.h.
  *
- * Written to be obviously right and independent of gcn_update.c: it shares only the layout of edges and
- * the hash of the seeds' definition. Sums are int64 above 2^17 neighbours and int32 (where they cannot
- * overflow: 2^13 each) below, for the speed that a fair comparison deserves. Threads share out nodes;
- * each node is written by one of them. */
+ * Written to be obviously right and independent of gcn_update.c: it shares only the layout of edges, the
+ * table of trained seeds and the hash of the seeds' definition. Sums are int64 above 2^17 neighbours and
+ * int32 (where they cannot overflow: 2^13 each) below, for the speed that a fair comparison deserves.
+ * Threads share out nodes; each node is written by one of them. */
 #include "graph-updater/gcn_reference.h"
 
 #include "base/pool.h"
@@ -29,14 +29,19 @@ static struct graph_neighbours neighbours_of(const struct gcn_reference *referen
 			 : graph_neighbours_of_item(reference->options.graph, (struct item_id){node});
 }
 
-static void seed_node(const struct gcn_reference *reference, const struct ids *ids, uint32_t node,
+static void seed_node(const struct gcn_reference *reference, int side, const struct ids *ids, uint32_t node,
 		      int16_t *row)
 {
+	const struct seeds *seeds = side == 0 ? reference->options.user_seeds : reference->options.item_seeds;
 	struct text_view bytes = ids_bytes(ids, node);
+	const int16_t *trained = seeds ? seeds_find(seeds, bytes) : NULL;
+	int magnitude = seeds ? seeds_magnitude(seeds) : GCN_ONE;
 
-	for (uint32_t i = 0; i < reference->options.dimensions; i++) {
+	for (uint32_t i = 0; i < reference->options.dimensions && trained; i++)
+		row[i] = trained[i];
+	for (uint32_t i = 0; i < reference->options.dimensions && !trained; i++) {
 		uint64_t bits = XXH3_64bits_withSeed(bytes.bytes ? bytes.bytes : "", bytes.size, i / 64);
-		row[i] = bits >> (i % 64) & 1 ? GCN_ONE : -GCN_ONE;
+		row[i] = (int16_t)(bits >> (i % 64) & 1 ? magnitude : -magnitude);
 	}
 }
 
@@ -105,7 +110,7 @@ static void propagate(void *context, uint32_t block, uint32_t thread)
 		if (!has_edge)
 			continue;
 		if (whole->layer == 0)
-			seed_node(reference, ids, node, row);
+			seed_node(reference, whole->side, ids, node, row);
 		else if (list.count < 1 << 17)
 			mean_of_few(&list, below, dimensions, row);
 		else

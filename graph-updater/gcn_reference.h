@@ -1,6 +1,6 @@
 /* gcn_reference.h - the whole propagation from nothing: what everything else is tested against.
  *
- * Layer k of a node is round-half-even of the mean of its neighbours' layer k - 1, layer 0 the hash
+ * Layer k of a node is round-half-even of the mean of its neighbours' layer k - 1, layer 0 the
  * seed. No state, no threshold, nothing incremental: a function of the graph alone. It is also the
  * full recomputation that the incremental refresh is measured against. */
 #ifndef EXITPOLL_GRAPH_UPDATER_GCN_REFERENCE_H

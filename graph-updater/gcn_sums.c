@@ -1,9 +1,9 @@
 /* gcn_sums.c - exact sums of a node's neighbours, in as few bytes as they need.
  *
- * Layer 1 sums seeds, which are +-2^13: int16 counts of them (GCN_UNITS). The last layer always takes its
- * new value, so what is left of its sum, s - d h, is at most d / 2 after a flush: int16 (GCN_REST). Layers
- * between are int32 (GCN_WHOLE). Where one of these could overflow, or does, the node is wide: int64 sums
- * of all its layers, s itself, in memory of its own.
+ * Layer 1 sums seeds, which by hash are +-2^13: int16 counts of them (GCN_UNITS). The last layer always
+ * takes its new value, so what is left of its sum, s - d h, is at most d / 2 after a flush: int16
+ * (GCN_REST). Layers between, and layer 1 over trained seeds, are int32 (GCN_WHOLE). Where one of these
+ * could overflow, or does, the node is wide: int64 sums of all its layers, s itself, in memory of its own.
  *
  * Bounds. |h| <= 2^13, so |s| <= 2^13 d. A node is wide from degree 2^14 on (half of what would do): below,
  * units are at most 2^14, whole sums at most 2^27, and a settled rest at most 2^13. An unsettled rest is

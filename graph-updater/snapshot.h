@@ -18,14 +18,16 @@ struct snapshot_info {
 	uint64_t users, items, edges, tombstones, positions;
 	uint64_t file_bytes;
 	bool same_schemas;              /* as those of this program */
+	uint64_t item_seeds_epoch, user_seeds_epoch;    /* of trained seeds; 0: by hash */
 	struct gcn_accuracy accuracy;   /* of the embeddings; by snapshot_check() alone */
 };
 
 enum status snapshot_write(const struct updater *updater, const char *path, const struct position *positions,
 			   size_t positions_count, const struct snapshot_faults *faults, struct error *error);
 
-/* Into a fresh updater. After a failure the updater is to be made anew. Other dimensions, layers, seeds,
- * weights or view_edges than when it was written: embeddings are computed anew (said in the log).
+/* Into a fresh updater. After a failure the updater is to be made anew. Other dimensions, layers, seeds (another
+ * epoch too), weights or view_edges than when it was written: embeddings are computed anew (said in the log),
+ * once, and the next flush is due when it would have been.
  * Another rating scale: STATUS_INCOMPATIBLE. advance, here and below: "reading" MiB, then "joining" the
  * items' lists, then "summing" rows; NULL: nobody listens. */
 enum status snapshot_read(struct updater *updater, const char *path, const struct advance *advance,

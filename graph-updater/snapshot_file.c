@@ -20,8 +20,8 @@
 #error "snapshots are written on little-endian machines"
 #endif
 
-enum { FORMAT_VERSION = 1, MAGIC_BYTES = 16, HEADER_BYTES = 16, HASH_BYTES = 16, END_BYTES = 16 };
-static const char magic[MAGIC_BYTES + 1] = "exitpoll-snap-1\n";
+enum { FORMAT_VERSION = 2, MAGIC_BYTES = 16, HEADER_BYTES = 16, HASH_BYTES = 16, END_BYTES = 16 };
+static const char magic[MAGIC_BYTES + 1] = "exitpoll-snap-2\n";
 
 struct header {
 	uint32_t section, number, size, zero;
@@ -354,13 +354,13 @@ enum status snapshot_reader_open(const char *path, const struct advance *advance
 	if (status)
 		goto cleanup;
 	reader->version = (uint64_t)(start[14] - '0');
-	if (memcmp(start, magic, MAGIC_BYTES)) {
-		bool other = !memcmp(start, magic, 14) && start[14] > '1' && start[14] <= '9' &&
+	if (memcmp(start, magic, 14) || start[15] != '\n' || start[14] < '1' || start[14] > '0' + FORMAT_VERSION) {
+		bool other = !memcmp(start, magic, 14) && start[14] > '0' && start[14] <= '9' &&
 			start[15] == '\n' &&
 			     read_block(reader, NULL) == STATUS_OK;
 		status = other ? error_set(error, STATUS_INCOMPATIBLE,
 					   "snapshot %s: format version %c, this program "
-					   "reads %d: use the program that wrote it, or start from the log",
+					   "reads 1 to %d: use the program that wrote it, or start from the log",
 						   path,
 					   start[14], (int)FORMAT_VERSION)
 			       : error_set(error, STATUS_CORRUPT,
@@ -385,6 +385,11 @@ void snapshot_reader_close(struct snapshot_reader *reader)
 	mem_free(reader->buffer);
 	mem_free(reader->text);
 	mem_free(reader);
+}
+
+uint32_t snapshot_reader_version(const struct snapshot_reader *reader)
+{
+	return (uint32_t)reader->version;
 }
 
 uint64_t snapshot_reader_left(const struct snapshot_reader *reader)

@@ -1,6 +1,6 @@
 /* snapshot_file.h - the container of a snapshot: checksummed blocks, written whole or not at all.
  *
- *   "exitpoll-snap-1\n"
+ *   "exitpoll-snap-2\n"       1: older, still read
  *   block   u32 section, u32 number, u32 size, u32 0 | size bytes | XXH3-128 of all of it (16 bytes)
  *   ...
  *   block of section SNAPSHOT_END: u64 number of blocks, u64 bytes before it
@@ -47,6 +47,8 @@ struct snapshot_reader;
 enum status snapshot_reader_open(const char *path, const struct advance *advance, struct snapshot_reader **out,
 				 struct error *error);
 void snapshot_reader_close(struct snapshot_reader *reader);     /* NULL ok */
+/* Of the file's format, 1 .. 2. */
+uint32_t snapshot_reader_version(const struct snapshot_reader *reader);
 /* Bytes of the file that have not been given out. */
 uint64_t snapshot_reader_left(const struct snapshot_reader *reader);
 /* The section before is used up and this one begins. */

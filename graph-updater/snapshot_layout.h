@@ -27,6 +27,8 @@ struct snapshot_options {
 	uint32_t history_max, examples_max, example_history_max, zero;
 	uint64_t text_bytes_max, request_bytes_max;
 	double rating_min, rating_max, positive;
+	/* From version 2 on; 0: seeds by hash. */
+	uint64_t item_seeds_epoch, user_seeds_epoch;
 };
 
 struct snapshot_state {

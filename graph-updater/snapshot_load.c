@@ -11,6 +11,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <sys/stat.h>
 
 /* What has been read so far, by place. */
@@ -45,9 +46,12 @@ static enum status read_head(struct snapshot_reader *reader, struct snapshot_opt
 {
 	enum status status;
 	char **texts = NULL;
+	size_t options_bytes = snapshot_reader_version(reader) > 1
+				       ? sizeof *options : offsetof(struct snapshot_options, item_seeds_epoch);
 
+	*options = (struct snapshot_options){.user_seeds_epoch = 0};
 	if ((status = snapshot_expect(reader, SNAPSHOT_OPTIONS, error)) ||
-	    (status = snapshot_get(reader, options, sizeof *options, error)))
+	    (status = snapshot_get(reader, options, options_bytes, error)))
 		return status;
 	if (options->attributes_count > SNAPSHOT_ATTRIBUTES_MAX)
 		return snapshot_corrupt(reader, error, "too many statistics.attributes");
@@ -109,6 +113,8 @@ enum status snapshot_get_info(const char *path, struct snapshot_info *out, struc
 		.positions = state.positions,
 		.file_bytes = (uint64_t)about.st_size,
 		.same_schemas = options.schema_fingerprint == snapshot_schema_fingerprint(),
+		.item_seeds_epoch = options.item_seeds_epoch,
+		.user_seeds_epoch = options.user_seeds_epoch,
 	};
 	return STATUS_OK;
 }
@@ -166,6 +172,8 @@ enum status snapshot_get_options(const char *path, struct updater_options *out, 
 	out->rating_min = options.rating_min;
 	out->rating_max = options.rating_max;
 	out->positive = options.positive;
+	out->item_seeds_epoch = options.item_seeds_epoch;
+	out->user_seeds_epoch = options.user_seeds_epoch;
 	out->attributes = (const char *const *)names;
 	out->attributes_count = options.attributes_count;
 	*taken = names;
@@ -426,7 +434,9 @@ static bool same_embeddings(const struct snapshot_options *stored, const struct 
 {
 	return stored->dimensions == options->dimensions && stored->layers == options->layers &&
 	       !memcmp(stored->layer_weights, options->layer_weights, sizeof stored->layer_weights) &&
-	       stored->both_sides == options->both_sides && stored->view_edges == options->view_edges;
+	       stored->both_sides == options->both_sides && stored->view_edges == options->view_edges &&
+	       stored->item_seeds_epoch == options->item_seeds_epoch &&
+	       stored->user_seeds_epoch == options->user_seeds_epoch;
 }
 
 /* Bytes of a node's state under the stored options, which may not be ours. */
@@ -444,18 +454,27 @@ static enum status stored_state_bytes(const struct loading *loading, size_t *use
 		.graph = loading->updater->graph,
 	};
 	struct gcn *gcn;
-	enum status status;
+	struct seeds *items = NULL, *users = NULL;
+	enum status status = STATUS_OK;
 
 	memcpy(options.layer_weights, stored->layer_weights, sizeof options.layer_weights);
-	status = gcn_create(&options, &gcn, error);
-	if (status)
-		return status == STATUS_CONFIG ? snapshot_corrupt(loading->reader, error,
-								  "its options are not valid")
-					       : status;
-	*user_bytes_each = gcn_user_state_bytes(gcn);
-	*item_bytes_each = gcn_item_state_bytes(gcn);
-	gcn_destroy(gcn);
-	return STATUS_OK;
+	if (stored->item_seeds_epoch)
+		status = seeds_create_absent(stored->item_seeds_epoch, &items, error);
+	if (!status && stored->user_seeds_epoch)
+		status = seeds_create_absent(stored->user_seeds_epoch, &users, error);
+	options.item_seeds = items;
+	options.user_seeds = users;
+	if (!status)
+		status = gcn_create(&options, &gcn, error);
+	if (!status) {
+		*user_bytes_each = gcn_user_state_bytes(gcn);
+		*item_bytes_each = gcn_item_state_bytes(gcn);
+		gcn_destroy(gcn);
+	}
+	seeds_destroy(items);
+	seeds_destroy(users);
+	return status == STATUS_CONFIG ? snapshot_corrupt(loading->reader, error, "its options are not valid")
+				       : status;
 }
 
 static enum status load_all(struct loading *loading, struct error *error)
@@ -503,9 +522,11 @@ static enum status load_all(struct loading *loading, struct error *error)
 	enrichment_loaded(updater->enrichment);
 	if (same)
 		return gcn_load_finish(updater->gcn, loading->threads, loading->advance, error);
-	log_info("snapshot.embeddings", "reason=\"other graph options, computed anew\" edges=%" PRIu64,
+	log_info("snapshot.embeddings", "reason=\"%s\" edges=%" PRIu64,
+		 loading->options.item_seeds_epoch != updater->options.item_seeds_epoch ||
+		 loading->options.user_seeds_epoch != updater->options.user_seeds_epoch
+			 ? "other trained seeds: one full pass" : "other graph options, computed anew",
 		 loading->state.edges);
-	updater->events_since_flush = 0;
 	return gcn_load_anew(updater->gcn, loading->threads, loading->advance, error);
 }
 

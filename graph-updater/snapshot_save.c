@@ -40,6 +40,8 @@ static void put_options(struct snapshot_writer *writer, const struct updater_opt
 		.rating_min = options->rating_min,
 		.rating_max = options->rating_max,
 		.positive = options->positive,
+		.item_seeds_epoch = options->item_seeds_epoch,
+		.user_seeds_epoch = options->user_seeds_epoch,
 	};
 
 	memcpy(stored.layer_weights, options->layer_weights, sizeof stored.layer_weights);

@@ -6,6 +6,9 @@
  * from it, updater_state.c keeps it on disk. One thread. */
 #include "graph-updater/updater_internal.h"
 
+#include "base/log.h"
+
+#include <inttypes.h>
 #include <math.h>
 
 /* Nodes and edges that a live flush may touch: a few milliseconds. */
@@ -74,6 +77,25 @@ static enum status copy_attributes(struct updater *updater, const struct updater
 	return STATUS_OK;
 }
 
+/* The trained seeds of one side, if it has any. */
+static enum status open_seeds(const char *name, uint32_t dimensions, uint64_t *epoch, struct seeds **out,
+			      struct error *error)
+{
+	enum status status;
+
+	if (!name)
+		return *epoch ? seeds_create_absent(*epoch, out, error) : STATUS_OK;
+	if (dimensions < 16 || dimensions > GCN_DIMENSIONS_MAX)
+		return error_set(error, STATUS_CONFIG, "graph.dimensions: %u is not within 16..%d", dimensions,
+				 (int)GCN_DIMENSIONS_MAX);
+	status = seeds_open(name, dimensions, out, error);
+	if (status)
+		return status;
+	*epoch = seeds_epoch(*out);
+	log_info("seeds.loaded", "name=%s rows=%u epoch=%016" PRIx64, name, seeds_count(*out), *epoch);
+	return STATUS_OK;
+}
+
 static enum status create_graph(struct updater *updater, struct error *error)
 {
 	const struct updater_options *options = &updater->options;
@@ -93,6 +115,8 @@ static enum status create_graph(struct updater *updater, struct error *error)
 		.dimensions = options->dimensions,
 		.layers = options->layers,
 		.both_sides = options->both_sides,
+		.user_seeds = updater->user_seeds,
+		.item_seeds = updater->item_seeds,
 		.threshold = options->threshold,
 		.users_max = options->users_max,
 		.items_max = options->items_max,
@@ -139,7 +163,11 @@ enum status updater_parts_create(struct updater *updater, struct error *error)
 
 void updater_parts_destroy(struct updater *updater)
 {
-	struct updater_options options = updater->options;
+	struct updater kept = {
+		.options = updater->options,
+		.item_seeds = updater->item_seeds,
+		.user_seeds = updater->user_seeds,
+	};
 
 	enrichment_destroy(updater->enrichment);
 	gcn_destroy(updater->gcn);
@@ -149,7 +177,7 @@ void updater_parts_destroy(struct updater *updater)
 	ids_destroy(updater->items.table);
 	ids_destroy(updater->users.table);
 	mem_free(updater->positions);
-	*updater = (struct updater){.options = options};
+	*updater = kept;
 }
 
 enum status updater_create(const struct updater_options *options, struct updater **out,
@@ -165,6 +193,13 @@ enum status updater_create(const struct updater_options *options, struct updater
 		return error_set(error, STATUS_NO_MEMORY, "updater: out of memory");
 	updater->options = *options;
 	status = copy_attributes(updater, options, error);
+	if (!status)
+		status = open_seeds(options->item_seeds, options->dimensions, &updater->options.item_seeds_epoch,
+				    &updater->item_seeds, error);
+	if (!status)
+		status = open_seeds(options->user_seeds, options->dimensions, &updater->options.user_seeds_epoch,
+				    &updater->user_seeds, error);
+	updater->options.item_seeds = updater->options.user_seeds = NULL;
 	if (!status)
 		status = updater_parts_create(updater, error);
 	if (status) {
@@ -182,6 +217,8 @@ void updater_destroy(struct updater *updater)
 	if (!updater)
 		return;
 	updater_parts_destroy(updater);
+	seeds_destroy(updater->item_seeds);
+	seeds_destroy(updater->user_seeds);
 	names = (char **)updater->options.attributes;
 	for (size_t a = 0; names && a < updater->options.attributes_count; a++)
 		mem_free(names[a]);
@@ -311,7 +348,9 @@ void updater_get_stats(const struct updater *updater, struct updater_stats *out)
 		.hubs = gcn.hub_neighbours != 0,
 		.memory_bytes = sizeof *updater + ids_memory(updater->users.table) +
 				ids_memory(updater->items.table) + tombstones_memory(updater->tombstones) +
-				catalog_memory(updater->catalog) + graph_memory(updater->graph) + gcn.memory_bytes,
+				catalog_memory(updater->catalog) + graph_memory(updater->graph) + gcn.memory_bytes +
+				(updater->item_seeds ? seeds_memory(updater->item_seeds) : 0) +
+				(updater->user_seeds ? seeds_memory(updater->user_seeds) : 0),
 	};
 	enrichment_get_stats(updater->enrichment, out);
 }

@@ -18,6 +18,10 @@ struct updater_options {
 	uint32_t layers;                /* graph.layers, 3 (1..4) */
 	double layer_weights[5];        /* graph.layer_weights, default all weight on the last layer */
 	bool both_sides;                /* graph.seeds = items (false) | both */
+	const char *item_seeds, *user_seeds;    /* graph.item_seeds, graph.user_seeds: see seeds.h; NULL: by hash */
+	/* The epochs of those files, filled in by the updater; given without a file, rows come with the snapshot
+	 * and nothing can be applied to it: for inspect and export. */
+	uint64_t item_seeds_epoch, user_seeds_epoch;
 	double threshold;               /* graph.threshold, 0.03; 0 is exact */
 	uint32_t flush_events;          /* graph.flush_events, 256 */
 	uint64_t edges_max;             /* graph.edges_max, oldest are evicted; default 100,000,000 */

@@ -19,7 +19,8 @@
 struct enrichment;
 
 struct updater {
-	struct updater_options options;         /* attributes copied, owned */
+	struct updater_options options;         /* attributes copied, owned; no names of files */
+	struct seeds *item_seeds, *user_seeds;  /* NULL: by hash */
 	struct user_ids users;
 	struct item_ids items;
 	struct tombstones *tombstones;
@@ -39,7 +40,7 @@ struct updater {
 	size_t positions_count;
 };
 
-/* updater.c: everything but options and attributes made, or unmade (the options stay). */
+/* updater.c: everything but options, attributes and seeds made, or unmade (these stay). */
 enum status updater_parts_create(struct updater *updater, struct error *error);
 void updater_parts_destroy(struct updater *updater);
 

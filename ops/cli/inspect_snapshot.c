@@ -114,9 +114,11 @@ static void print_info(const char *path, const struct snapshot_info *info, bool 
 		cli_json_string(stdout, path, strlen(path));
 		printf(",\"graph_version\":%" PRId64 ",\"clock_ms\":%" PRId64 ",\"users\":%" PRIu64 ",\"items\":%" PRIu64
 		       ",\"edges\":%" PRIu64 ",\"tombstones\":%" PRIu64 ",\"positions\":%" PRIu64 ",\"bytes\":%" PRIu64
-		       ",\"same_schemas\":%s,\"check\":\"%s\"",
+		       ",\"same_schemas\":%s,\"item_seeds_epoch\":\"%016" PRIx64 "\",\"user_seeds_epoch\":\"%016"
+		       PRIx64 "\",\"check\":\"%s\"",
 		       info->graph_version, info->clock_ms, info->users, info->items, info->edges, info->tombstones,
-		       info->positions, info->file_bytes, info->same_schemas ? "true" : "false", check);
+		       info->positions, info->file_bytes, info->same_schemas ? "true" : "false",
+		       info->item_seeds_epoch, info->user_seeds_epoch, check);
 		if (checked)
 			printf(",\"error_bound\":%.9g,\"residual_mass\":%.9g,\"residual_nodes\":%" PRIu64,
 			       info->accuracy.bound, info->accuracy.residual_mass, info->accuracy.residual_nodes);
@@ -132,6 +134,10 @@ static void print_info(const char *path, const struct snapshot_info *info, bool 
 		print_time(info->clock_ms);
 		putchar('\n');
 	}
+	if (info->item_seeds_epoch)
+		printf("trained seeds of items, epoch %016" PRIx64 "\n", info->item_seeds_epoch);
+	if (info->user_seeds_epoch)
+		printf("trained seeds of users, epoch %016" PRIx64 "\n", info->user_seeds_epoch);
 	if (!info->same_schemas)
 		puts("written by a program with other schemas");
 	if (checked && exact)

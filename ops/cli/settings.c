@@ -66,6 +66,9 @@ static const struct config_key table[] = {
 	TEXT("graph.layer_weights", NULL,
 	     "weights of layers 0..graph.layers, comma-separated; default: the last layer alone"),
 	CHOICE("graph.seeds", "items", "items|both", "which side has seed vectors"),
+	TEXT("graph.item_seeds", NULL,
+	     "trained seeds of the items: NAME of NAME.npy and NAME.ids; default: by hash of the ids"),
+	TEXT("graph.user_seeds", NULL, "trained seeds of the users, with graph.seeds = both"),
 	NUMBER("graph.threshold", "0.03", 0, 1,
 	       "relative change below which an embedding is not passed on; 0: exact"),
 	INTEGER("graph.flush_events", "256", 1, 1e9, "embeddings are refreshed after this many graph events"),
@@ -310,6 +313,8 @@ enum status settings_updater(const struct config *config, struct settings_lists 
 	options->dimensions = (uint32_t)config_integer(config, "graph.dimensions");
 	options->layers = (uint32_t)config_integer(config, "graph.layers");
 	options->both_sides = strcmp(config_text(config, "graph.seeds"), "both") == 0;
+	options->item_seeds = config_text(config, "graph.item_seeds");
+	options->user_seeds = config_text(config, "graph.user_seeds");
 	options->threshold = config_number(config, "graph.threshold");
 	options->flush_events = (uint32_t)config_integer(config, "graph.flush_events");
 	options->edges_max = (uint64_t)config_integer(config, "graph.edges_max");

@@ -69,7 +69,7 @@ static void repair(unsigned char *bytes, size_t size)
 		memcpy(&payload, bytes + at + 8, sizeof payload);
 		if (payload > size - at - 32)
 			return;
-		XXH128_canonicalFromHash(&hash, XXH3_128bits_withSeed(bytes + at, 16 + payload, 1));
+		XXH128_canonicalFromHash(&hash, XXH3_128bits_withSeed(bytes + at, 16 + payload, 2));
 		memcpy(bytes + at + 16 + payload, &hash, sizeof hash);
 		at += 32 + payload;
 	}

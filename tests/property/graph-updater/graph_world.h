@@ -9,6 +9,7 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct draw { uint64_t state; };
 
@@ -39,6 +40,60 @@ static inline void names_fill(struct names *names)
 		snprintf(names->user[n], sizeof names->user[n], "u%u", n * 7919 % 100003);
 		snprintf(names->item[n], sizeof names->item[n], "%x-item", n * 104729 % 65521);
 	}
+}
+
+/* NAME.npy and NAME.ids as numpy would write them, of the first `count` names. */
+static inline void write_seeds(const char *name, char (*ids)[16], unsigned count, uint32_t dimensions,
+			       struct draw *draw)
+{
+	char path[128], header[118];
+	FILE *array, *lines;
+	int used = snprintf(header, sizeof header,
+			    "{'descr': '<f4', 'fortran_order': False, 'shape': (%u, %u), }", count, dimensions);
+
+	snprintf(path, sizeof path, "%s.npy", name);
+	array = fopen(path, "wb");
+	snprintf(path, sizeof path, "%s.ids", name);
+	lines = fopen(path, "wb");
+	ck_assert(array && lines);
+	memset(header + used, ' ', sizeof header - (size_t)used);
+	header[sizeof header - 1] = '\n';
+	fwrite("\x93NUMPY\x01\x00\x76\x00", 1, 10, array);
+	fwrite(header, 1, sizeof header, array);
+	for (unsigned n = 0; n < count; n++) {
+		fprintf(lines, "%s\n", ids[n]);
+		for (uint32_t i = 0; i < dimensions; i++) {
+			float value = (float)draw_below(draw, 2000001) / 1e6F - 1;
+			/* Some rows at the ends of the range, some nothing at all. */
+			value = n % 7 == 3 ? (value > 0 ? 1 : -1) : n % 11 == 5 ? 0 : value * value * value;
+			fwrite(&value, sizeof value, 1, array);
+		}
+	}
+	ck_assert(!fclose(array) && !fclose(lines));
+}
+
+static inline void remove_seeds(const char *name)
+{
+	char path[128];
+
+	for (int n = 0; n < 2; n++) {
+		snprintf(path, sizeof path, "%s.%s", name, n ? "ids" : "npy");
+		remove(path);
+	}
+}
+
+/* Of three quarters of the names that random_event() draws with up to `count`. */
+static inline struct seeds *trained_seeds(char (*ids)[16], unsigned count, uint32_t dimensions, uint64_t seed)
+{
+	char name[64];
+	struct seeds *seeds = NULL;
+	struct error error = {0};
+
+	snprintf(name, sizeof name, "/tmp/exitpoll-seeds-%d", (int)getpid());
+	write_seeds(name, ids, count - count / 4, dimensions, &(struct draw){seed});
+	must(seeds_open(name, dimensions, &seeds, &error), &error, seed);
+	remove_seeds(name);
+	return seeds;
 }
 
 struct world_options {

@@ -118,12 +118,29 @@ static void run(struct world_options options, unsigned events, unsigned flush_ev
 	world_destroy(&world);
 }
 
+/* Seeds from files, for most ids. */
+static void train(struct world_options *options, uint64_t seed)
+{
+	uint32_t dimensions = options->gcn.dimensions;
+
+	options->gcn.item_seeds = trained_seeds(names.item, 40, dimensions, seed);
+	if (options->gcn.both_sides)
+		options->gcn.user_seeds = trained_seeds(names.user, 60, dimensions, seed + 1);
+}
+
+static void forget(struct world_options *options)
+{
+	seeds_destroy((struct seeds *)options->gcn.item_seeds);
+	seeds_destroy((struct seeds *)options->gcn.user_seeds);
+}
+
 START_TEST(all_shapes)
 {
 	static const uint32_t dimensions[] = {16, 32, 64, 112, 256};
 	static const double thresholds[] = {0, 0.03, 0.5};
 	uint64_t seed = 1;
 
+	/* The dimensions' count is odd: every combination of the others comes with and without trained seeds. */
 	for (uint32_t layers = 1; layers <= 4; layers++)
 		for (size_t d = 0; d < 5; d++)
 			for (size_t t = 0; t < 3; t++)
@@ -134,11 +151,14 @@ START_TEST(all_shapes)
 					options.gcn.threshold = thresholds[t];
 					options.gcn.both_sides = both;
 					options.graph.view_edges = seed % 3 == 0;
-					options.gcn.wide_degree = seed % 2 ? 5 : 0;
+					options.gcn.wide_degree = seed / 7 % 2 ? 5 : 0;
+					if ((seed - 1) / 2 % 2)
+						train(&options, seed);
 					if (seed % 5 == 0)
 						for (uint32_t k = 0; k <= layers; k++)
 							options.gcn.layer_weights[k] = k + 1;
 					run(options, 300, 64, seed % 4 == 0, seed);
+					forget(&options);
 				}
 }
 END_TEST
@@ -174,6 +194,8 @@ START_TEST(flush_in_pieces)
 		options.gcn.wide_degree = seed % 3 ? 0 : 6;
 		options.graph.view_edges = seed % 7 == 0;
 		options.graph.edges_max = seed % 2 ? 300 : 1000000;
+		if (seed % 8 >= 5)
+			train(&options, seed);
 		world = world_create(options, seed);
 		if (seed % 2)
 			world.gcn->kernels = &gcn_kernels_scalar;
@@ -210,6 +232,7 @@ START_TEST(flush_in_pieces)
 		must(gcn_flush(world.gcn, &error), &error, seed);
 		ck_assert_uint_eq(gcn_get_stats(world.gcn).hub_neighbours + graph_get_counts(world.graph).edges, 0);
 		world_destroy(&world);
+		forget(&options);
 	}
 	ck_assert_uint_gt(interrupted, 1000);
 	ck_assert_uint_gt(followed, 1000);
@@ -265,6 +288,8 @@ START_TEST(internal_ids_decide_nothing)
 		struct error error = {0};
 		options.gcn.threshold = seed % 2 ? 0.05 : 0;
 		options.graph.edges_max = 400;
+		if (seed % 3 == 0)
+			train(&options, seed);
 		for (int w = 0; w < 2; w++) {
 			struct draw draw = {seed};
 			int64_t now_ms = 1000;
@@ -308,6 +333,7 @@ START_TEST(internal_ids_decide_nothing)
 		}
 		world_destroy(&worlds[0]);
 		world_destroy(&worlds[1]);
+		forget(&options);
 	}
 }
 END_TEST
