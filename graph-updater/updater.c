@@ -292,6 +292,11 @@ enum status updater_apply(struct updater *updater, const struct event *event, st
 		return error_set(error, STATUS_BAD_RECORD,
 				 "event_time %lld is outside 0..%lld (the year 2527)",
 				 (long long)time_ms, (long long)GRAPH_TIME_MAX);
+	if (updater->graph_version % UPDATER_MEMORY_EVENTS == 0) {
+		status = updater_check_memory(updater, error);
+		if (status)
+			return status;
+	}
 	enrichment_changed(updater->enrichment);
 	if (event->type == RECORD_ITEM)
 		status = apply_item(updater, &event->item, clock_ms, error);
@@ -353,6 +358,21 @@ void updater_get_stats(const struct updater *updater, struct updater_stats *out)
 				(updater->user_seeds ? seeds_memory(updater->user_seeds) : 0),
 	};
 	enrichment_get_stats(updater->enrichment, out);
+}
+
+enum status updater_check_memory(const struct updater *updater, struct error *error)
+{
+	struct updater_stats stats;
+
+	if (!updater->options.memory_max_bytes)
+		return STATUS_OK;
+	updater_get_stats(updater, &stats);
+	if (stats.memory_bytes <= updater->options.memory_max_bytes)
+		return STATUS_OK;
+	return error_set(error, STATUS_NO_MEMORY,
+			 "graph.memory_max_bytes = %" PRIu64 " is reached: %zu bytes for %" PRIu64 " users, %" PRIu64
+			 " items, %" PRIu64 " edges: raise it, or evict with graph.edges_max or graph.edge_days",
+			 updater->options.memory_max_bytes, stats.memory_bytes, stats.users, stats.items, stats.edges);
 }
 
 enum status updater_check(const struct updater *updater, struct error *error)

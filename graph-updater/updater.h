@@ -12,6 +12,8 @@
 
 struct updater;
 
+enum { UPDATER_MEMORY_EVENTS = 64 };
+
 struct updater_options {
 	/* graph.* */
 	uint32_t dimensions;            /* graph.dimensions, 64 (32..256, multiple of 16) */
@@ -27,6 +29,9 @@ struct updater_options {
 	uint64_t edges_max;             /* graph.edges_max, oldest are evicted; default 100,000,000 */
 	uint32_t users_max;             /* graph.users_max, default 20,000,000 */
 	uint32_t items_max;             /* graph.items_max, default 20,000,000 */
+	/* graph.memory_max_bytes: what updater_stats.memory_bytes may come to, 0: anything. Looked at every
+	 * UPDATER_MEMORY_EVENTS events and after a restore, so passed by at most what so many allocate. */
+	uint64_t memory_max_bytes;
 	int64_t edge_days;              /* graph.edge_days, 0: keep */
 	int64_t tombstone_days;         /* graph.tombstone_days, 7 */
 	bool view_edges;                /* graph.view_edges, false */
@@ -53,7 +58,7 @@ enum status updater_create(const struct updater_options *options, struct updater
 void updater_destroy(struct updater *updater);          /* NULL ok */
 
 /* An item or interaction in its place in the order. BAD class: nothing changed (dead letter);
- * STATUS_LIMIT of a growth limit comes back as STATUS_NO_MEMORY with a clear text: fatal. */
+ * STATUS_LIMIT of a growth limit comes back as STATUS_NO_MEMORY with a clear text, and nothing changed: fatal. */
 enum status updater_apply(struct updater *updater, const struct event *event, struct error *error);
 
 /* Enriches an impression as of this very place. Everything in *out lives in `arena` or is borrowed
@@ -117,5 +122,7 @@ struct updater_stats {
 	size_t memory_bytes;
 };
 void updater_get_stats(const struct updater *updater, struct updater_stats *out);
+/* STATUS_NO_MEMORY: more than memory_max_bytes is in use. */
+enum status updater_check_memory(const struct updater *updater, struct error *error);
 
 #endif

@@ -220,6 +220,8 @@ enum status updater_restore(struct updater *updater, const char *folder, int64_t
 	mem_free(versions);
 	if (status == STATUS_NOT_FOUND)
 		return error_set(error, STATUS_NOT_FOUND, "no usable snapshot in %s", folder);
+	if (!status)
+		status = updater_check_memory(updater, error);
 	if (status)
 		return status;
 	*positions = updater->positions;

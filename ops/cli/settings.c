@@ -75,6 +75,8 @@ static const struct config_key table[] = {
 	INTEGER("graph.edges_max", "100000000", 1, 4e9, "edges kept; the oldest leave"),
 	INTEGER("graph.users_max", "20000000", 1, 4e9, "users kept"),
 	INTEGER("graph.items_max", "20000000", 1, 4e9, "items kept"),
+	INTEGER("graph.memory_max_bytes", "0", 0, 9e15,
+	        "memory of the graph past which events are refused; 0: three quarters of the machine's or container's"),
 	INTEGER("graph.edge_days", "0", 0, 100000, "edges older than this leave; 0: never"),
 	INTEGER("graph.tombstone_days", "7", 0, 100000, "how long a removal voids older events"),
 	BOOLEAN("graph.view_edges", "false", "a VIEW is an edge of the graph too"),
@@ -304,6 +306,26 @@ static uint32_t processors_up_to(uint32_t most)
 	return online < 1 ? 1 : online > (long)most ? most : (uint32_t)online;
 }
 
+/* Memory of the machine, or of the control group where that is less; 0: nobody says. */
+static uint64_t available_bytes(void)
+{
+	static const char *const limits[] = {"/sys/fs/cgroup/memory.max",
+					     "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+	long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+	uint64_t bytes = pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+
+	for (size_t n = 0; n < sizeof limits / sizeof limits[0]; n++) {
+		FILE *file = fopen(limits[n], "re");
+		unsigned long long limit;
+		if (!file)
+			continue;
+		if (fscanf(file, "%llu", &limit) == 1 && limit && (!bytes || limit < bytes))
+			bytes = limit;
+		fclose(file);
+	}
+	return bytes;
+}
+
 enum status settings_updater(const struct config *config, struct settings_lists *lists,
 			     struct updater_options *options, struct error *error)
 {
@@ -320,6 +342,9 @@ enum status settings_updater(const struct config *config, struct settings_lists 
 	options->edges_max = (uint64_t)config_integer(config, "graph.edges_max");
 	options->users_max = (uint32_t)config_integer(config, "graph.users_max");
 	options->items_max = (uint32_t)config_integer(config, "graph.items_max");
+	options->memory_max_bytes = (uint64_t)config_integer(config, "graph.memory_max_bytes");
+	if (!options->memory_max_bytes)
+		options->memory_max_bytes = available_bytes() / 4 * 3;
 	options->edge_days = config_integer(config, "graph.edge_days");
 	options->tombstone_days = config_integer(config, "graph.tombstone_days");
 	options->view_edges = config_boolean(config, "graph.view_edges");

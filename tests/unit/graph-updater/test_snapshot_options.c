@@ -156,6 +156,63 @@ START_TEST(version_1_is_read)
 }
 END_TEST
 
+/* Growth past graph.memory_max_bytes is refused as a whole: the state stays sound, can be saved, and with more
+ * room goes on as if nothing had been. */
+START_TEST(memory_is_bounded)
+{
+	struct updater_options options = small_options(), roomy;
+	struct updater *bounded, *undisturbed;
+	struct updater_stats stats;
+	const struct position *positions;
+	struct error error = {0};
+	enum status status = STATUS_OK;
+	size_t count;
+	unsigned applied;
+
+	options.users_max = options.items_max = 1 << 20;
+	roomy = options;
+	bounded = create(options);
+	undisturbed = create(options);
+	updater_get_stats(bounded, &stats);
+	updater_destroy(bounded);
+	options.memory_max_bytes = stats.memory_bytes + (2 << 20);
+	bounded = create(options);
+	/* A user and an item more with each event. */
+	for (applied = 0; !status && applied < 1000000; applied += !status) {
+		struct event event = {.type = RECORD_INTERACTION};
+		char id[16];
+		snprintf(id, sizeof id, "%u", applied);
+		event.interaction = (struct interaction_event){.user_id = text_of(id), .item_id = text_of(id),
+							       .kind = KIND_CLICK, .event_time_ms = applied};
+		status = updater_apply(bounded, &event, &error);
+		if (!status)
+			must(updater_apply(undisturbed, &event, &error), &error, 0);
+	}
+	ck_assert_int_eq(status, STATUS_NO_MEMORY);
+	ck_assert_int_eq(status_exit_code(status), 71);
+	ck_assert_msg(strstr(error.text, "graph.memory_max_bytes") && strstr(error.text, "graph.edges_max"), "%s",
+		      error.text);
+	ck_assert_uint_eq(applied % UPDATER_MEMORY_EVENTS, 0);
+	updater_get_stats(bounded, &stats);
+	ck_assert_uint_gt(stats.memory_bytes, options.memory_max_bytes);
+	ck_assert_uint_lt(stats.memory_bytes, options.memory_max_bytes + (4 << 20));
+	must(updater_check(bounded, &error), &error, 0);
+	assert_equal_states(bounded, undisturbed);
+	must(updater_save(bounded, folder, NULL, 0, INT64_MAX, &error), &error, 0);
+	updater_destroy(bounded);
+	options.memory_max_bytes = 1 << 20;
+	bounded = create(options);
+	ck_assert_int_eq(updater_restore(bounded, folder, INT64_MAX, &positions, &count, &error), STATUS_NO_MEMORY);
+	ck_assert(strstr(error.text, "graph.memory_max_bytes") != NULL);
+	updater_destroy(bounded);
+	bounded = create(roomy);
+	must(updater_restore(bounded, folder, INT64_MAX, &positions, &count, &error), &error, 0);
+	assert_equal_states(bounded, undisturbed);
+	updater_destroy(bounded);
+	updater_destroy(undisturbed);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("snapshot options");
@@ -168,6 +225,7 @@ int main(void)
 	tcase_add_test(tcase, other_options);
 	tcase_add_test(tcase, seed_epochs);
 	tcase_add_test(tcase, version_1_is_read);
+	tcase_add_test(tcase, memory_is_bounded);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
