@@ -7,11 +7,13 @@ who have it; of the items that the user does not have yet the best 20 are compar
 
   exact sparse cosine   the same kNN on the rows of the interaction matrix itself, each 1 / sqrt(degree)
   hash seeds            +-1 for every item: exitpoll's own, from its export (--exitpoll), or random bits
-  trained seeds         item vectors by BPR on the training table (torch), given as layer 0
+  trained seeds         layer 0 by BPR on the training table (ops/tuning/fit_seeds.py), the last layer alone and
+                        the plain average of the users' layers
 
-    python3 -m venv venv && venv/bin/pip install numpy scipy torch fastavro
+    python3 -m venv venv && venv/bin/pip install numpy scipy fastavro
+    venv/bin/python ops/tuning/fit_seeds.py --interactions gowalla/train.tsv.xz --out seeds
     venv/bin/python ops/experiments/gowalla_recall.py --train gowalla/train.tsv.xz --test gowalla/test.tsv.xz \\
-        --exitpoll build/exitpoll
+        --exitpoll build/exitpoll --item-seeds seeds
 
 With --exitpoll the embeddings are the program's own: import, run --stage graph-updater, export.
 """
@@ -72,7 +74,7 @@ def chain(train, seeds, layers):
     return rows
 
 
-def program_rows(exitpoll, train_path, users, layers):
+def program_rows(exitpoll, train_path, users, layers, *settings):
     with tempfile.TemporaryDirectory() as folder:
         def call(*arguments):
             subprocess.run([exitpoll, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL,
@@ -80,7 +82,8 @@ def program_rows(exitpoll, train_path, users, layers):
         call("import", "--interactions", os.path.abspath(train_path), "--out", "events", "--impressions", "none")
         begin = time.perf_counter()
         call("run", "--stage", "graph-updater", "--from", "events", "--to", "out", "--state", "state", "--set",
-             "graph.flush_events=100000", "--set", "graph.threshold=0", "--set", f"graph.layers={layers}")
+             "graph.flush_events=100000", "--set", "graph.threshold=0", "--set", f"graph.layers={layers}",
+             *(part for setting in settings for part in ("--set", setting)))
         print(f"  exitpoll: {time.perf_counter() - begin:.1f} s for the whole stream", flush=True)
         call("export", "--state", "state", "--what", "embeddings", "--out", "users")
         ids = [int(line) for line in open(os.path.join(folder, "users.ids"))]
@@ -89,32 +92,10 @@ def program_rows(exitpoll, train_path, users, layers):
         return rows
 
 
-def trained_seeds(train, epochs, seed):
-    """BPR-MF in torch: u.(i - j) for a taken i and a sampled j; the items' vectors, as E / sqrt(degree)."""
-    import torch
-    torch.manual_seed(seed)
-    user, item = (torch.from_numpy(part.astype(np.int64)) for part in train.nonzero())
-    p = torch.nn.Embedding(train.shape[0], WIDTH, sparse=True)
-    q = torch.nn.Embedding(train.shape[1], WIDTH, sparse=True)
-    for table in (p, q):
-        torch.nn.init.normal_(table.weight, std=.1)
-    optimizer = torch.optim.SparseAdam([*p.parameters(), *q.parameters()], lr=2e-3)
-    for epoch in range(epochs):
-        order, loss_sum = torch.randperm(len(user)), 0.0
-        for at in range(0, len(order), 4096):
-            batch = order[at:at + 4096]
-            u, i = p(user[batch]), q(item[batch])
-            j = q(torch.randint(train.shape[1], (len(batch),)))
-            square = (u * u + i * i + j * j).sum(1).mean()
-            loss = -torch.nn.functional.logsigmoid((u * (i - j)).sum(1)).mean() + 1e-3 * square
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            loss_sum += float(loss) * len(batch)
-        if epoch % 5 == 4:
-            print(f"  BPR epoch {epoch + 1}: loss {loss_sum / len(order):.4f}", flush=True)
-    degree = np.asarray(train.sum(0)).ravel()
-    return q.weight.detach().numpy() / np.sqrt(np.maximum(degree, 1))[:, None]
+def read_seeds(name, items):
+    rows = np.zeros((items, WIDTH), np.float32)
+    rows[[int(line) for line in open(name + ".ids")]] = np.load(name + ".npy")
+    return rows
 
 
 def main():
@@ -124,9 +105,8 @@ def main():
     parser.add_argument("--exitpoll", help="the built program; left out: hash seeds in numpy")
     parser.add_argument("--nearest", type=int, default=100, help="similar users (100)")
     parser.add_argument("--layers", type=int, default=3, choices=[1, 3])
-    parser.add_argument("--epochs", type=int, default=20, help="of BPR; 0: no trained seeds")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--save-seeds", metavar="NAME", help="trained seeds as NAME.npy and NAME.ids")
+    parser.add_argument("--item-seeds", metavar="NAME", help="trained seeds: NAME.npy and NAME.ids")
+    parser.add_argument("--seed", type=int, default=1, help="of the random bits")
     arguments = parser.parse_args()
 
     pairs, held = read(arguments.train), read(arguments.test)
@@ -149,14 +129,20 @@ def main():
         rows = chain(train, bits, arguments.layers)
     rows = unit(rows).astype(np.float32)
     show("hash seeds", lambda users: rows[users] @ rows.T)
-    if arguments.epochs:
-        seeds = trained_seeds(train, arguments.epochs, arguments.seed)
-        trained = unit(chain(train, seeds, arguments.layers)).astype(np.float32)
-        show("trained seeds", lambda users: trained[users] @ trained.T)
-        if arguments.save_seeds:
-            np.save(arguments.save_seeds + ".npy", seeds.astype(np.float32))
-            with open(arguments.save_seeds + ".ids", "w") as out:
-                out.writelines(f"{item}\n" for item in range(shape[1]))
+    if not arguments.item_seeds:
+        return
+    for name, weights in (("trained seeds", "last"), ("trained seeds, average of layers", "equal")):
+        if arguments.exitpoll:
+            ones = ",".join(["1"] * (arguments.layers + 1))
+            rows = program_rows(arguments.exitpoll, arguments.train, shape[0], arguments.layers,
+                                "graph.item_seeds=" + os.path.abspath(arguments.item_seeds),
+                                *([f"graph.layer_weights={ones}"] if weights == "equal" else []))
+        else:
+            seeds = read_seeds(arguments.item_seeds, shape[1])
+            rows = sum(chain(train, seeds, layer) for layer in range(1, arguments.layers + 1, 2)
+                       if weights == "equal" or layer == arguments.layers)
+        trained = unit(rows).astype(np.float32)
+        show(name, lambda users, trained=trained: trained[users] @ trained.T)
 
 
 if __name__ == "__main__":
