@@ -271,15 +271,15 @@ static void read_statistics(struct engine *e, const struct scoring_request *requ
 {
 	const struct exit_heads *heads = e->bundle->heads;
 	float features[FEATURES_COUNT_MAX];
-	double standardised[FEATURES_COUNT_MAX];
+	double standardised[EXIT_HEADS_INPUTS_MAX];
 	if (!e->batch->before)
 		return;
 	features_fill(request, index, features, heads->features_count);
 	exit_heads_standardise(heads, features, standardised);
 	double *before = e->before[e->batch == e->batches[1]] + (size_t)e->batch->suffixes * e->exits;
+	double statistics = exit_heads_statistics(heads, standardised);
 	for (uint32_t i = 0; i < e->exits; i++)
-		before[i] = exit_heads_before(heads, exit_heads_at(heads, e->bundle->policy.layers[i]),
-					      standardised);
+		before[i] = exit_heads_at(heads, e->bundle->policy.layers[i])->intercept + statistics;
 }
 
 static enum status score_request(struct engine *e, const struct scoring_request *request, size_t index,

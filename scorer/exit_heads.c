@@ -13,8 +13,9 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-static const char *const root_keys[] = {"version", "model", "wording", "trained_until", "features", "policy",
-					"heads", "risk", NULL};
+static const char *const root_keys[] = {"version", "model", "wording", "trained_until", "features", "inputs",
+					"members", "policy", "heads", "risk", NULL};
+static const char *const kind_prefixes[EXIT_INPUT_KINDS] = {"", "log ", "zero "};
 static const char *const head_keys[] = {"layer", "hidden", "a", "b", NULL};
 
 struct reading {
@@ -64,6 +65,56 @@ static enum status read_names(struct reading *r, json_t *names)
 		snprintf(heads->names[i], FEATURES_NAME_BYTES, "%s", name);
 	}
 	return STATUS_OK;
+}
+
+/* Where a name stands among the features; features_count: nowhere. */
+static uint32_t find_feature(const struct exit_heads *heads, const char *name)
+{
+	uint32_t f = 0;
+	while (f < heads->features_count && strcmp(heads->names[f], name))
+		f++;
+	return f;
+}
+
+static enum status read_input(struct reading *r, const char *name, struct exit_input *out)
+{
+	for (int kind = EXIT_INPUT_KINDS - 1; name && kind >= 0; kind--) {
+		size_t size = strlen(kind_prefixes[kind]);
+		if (strncmp(name, kind_prefixes[kind], size))
+			continue;
+		*out = (struct exit_input){find_feature(r->heads, name + size), (enum exit_input_kind)kind};
+		if (out->feature < r->heads->features_count)
+			return STATUS_OK;
+	}
+	return error_set(r->error, STATUS_CONFIG, "%s: the input \"%.64s\" reads none of the features",
+			 r->files[1].path, name ? name : "(no text)");
+}
+
+static enum status read_inputs(struct reading *r, json_t *root)
+{
+	struct exit_heads *heads = r->heads;
+	json_t *list = json_object_get(root, "inputs"), *members = json_object_get(root, "members");
+	size_t count = list ? json_array_size(list) : heads->features_count;
+	json_int_t number = members ? json_integer_value(members) : 1;
+	if ((list && (!json_is_array(list) || !count != !heads->features_count)) || count > EXIT_HEADS_INPUTS_MAX)
+		return error_set(r->error, STATUS_CONFIG,
+				 "%s: \"inputs\" must list what is read of the features, at most %d",
+				 r->files[1].path, EXIT_HEADS_INPUTS_MAX);
+	if (number < 1 || number > EXIT_HEADS_MEMBERS_MAX)
+		return error_set(r->error, STATUS_CONFIG, "%s: \"members\" must be a number from 1 to %d",
+				 r->files[1].path, EXIT_HEADS_MEMBERS_MAX);
+	heads->members = heads->features_count ? (uint32_t)number : 0;
+	heads->inputs_count = (uint32_t)count;
+	heads->inputs = mem_alloc_zero(count, sizeof *heads->inputs);
+	if (!heads->inputs)
+		return error_set(r->error, STATUS_NO_MEMORY, "no memory for %zu inputs", count);
+	enum status status = STATUS_OK;
+	for (size_t i = 0; !status && i < count; i++) {
+		heads->inputs[i].feature = (uint32_t)i;
+		if (list)
+			status = read_input(r, json_string_value(json_array_get(list, i)), &heads->inputs[i]);
+	}
+	return status;
 }
 
 static enum status read_head(struct reading *r, json_t *object, struct exit_head_weights *head)
@@ -143,7 +194,7 @@ static enum status read_policy(struct reading *r, uint32_t model_layers)
 	if ((status = bundle_json_keys(file, root, root_keys, r->error)) ||
 	    (status = read_hash(r, root, "model", heads->model)) ||
 	    (status = read_hash(r, root, "wording", heads->wording)) ||
-	    (status = read_names(r, json_object_get(root, "features"))) ||
+	    (status = read_names(r, json_object_get(root, "features"))) || (status = read_inputs(r, root)) ||
 	    (status = bundle_json_policy(file, json_object_get(root, "policy"), &heads->policy, r->error)))
 		goto cleanup;
 	if (heads->policy.rule == EXIT_NONE) {
@@ -205,7 +256,7 @@ static enum status take_part(struct reading *r, uint32_t layer, const char *part
 static enum status take_head(struct reading *r, struct exit_head_weights *head, const float *zeros)
 {
 	const struct exit_heads *heads = r->heads;
-	uint32_t layer = head->layer, units = heads->units;
+	uint32_t layer = head->layer;
 	const float *intercept;
 	enum status status = take_part(r, layer, "intercept", 1, 0, &intercept);
 	if (status)
@@ -215,26 +266,43 @@ static enum status take_head(struct reading *r, struct exit_head_weights *head, 
 	if (head->hidden && ((status = take_part(r, layer, "norm", heads->width, 0, &head->norm)) ||
 			     (status = take_part(r, layer, "vector", heads->width, 0, &head->vector))))
 		return status;
-	if (!heads->features_count)
-		return STATUS_OK;
-	if ((status = take_part(r, layer, "linear", heads->features_count, 0, &head->linear)) ||
-	    (status = take_part(r, layer, "weight", units, heads->features_count, &head->weight)) ||
-	    (status = take_part(r, layer, "bias", units, 0, &head->bias)) ||
-	    (status = take_part(r, layer, "output", units, 0, &head->output)))
-		return status;
 	return STATUS_OK;
 }
 
-/* Units are what the first head says; every other one is held to it. */
+/* Units are what the bias says; every other tensor is held to it. */
 static enum status find_units(struct reading *r)
 {
-	char name[64];
-	snprintf(name, sizeof name, "%u.bias", r->heads->heads[0].layer);
-	const struct stored_tensor *bias = tensor_table_find(&r->table, text_of(name));
-	if (!bias || bias->rank != 1 || bias->shape[0] < 1 || bias->shape[0] > EXIT_HEADS_UNITS_MAX)
+	const struct stored_tensor *bias = tensor_table_find(&r->table, text_of("statistics.bias"));
+	uint64_t members = r->heads->members, size = bias && bias->rank == 1 ? bias->shape[0] : 0;
+	if (!size || size % members || size / members > EXIT_HEADS_UNITS_MAX)
 		return mapped_file_corrupt(&r->files[0], bias ? bias->offset : 8, r->error,
-					   "%s must have 1 to %d units", name, EXIT_HEADS_UNITS_MAX);
-	r->heads->units = (uint32_t)bias->shape[0];
+					   "statistics.bias must have 1 to %d units for each member",
+					   EXIT_HEADS_UNITS_MAX);
+	r->heads->units = (uint32_t)(size / members);
+	return STATUS_OK;
+}
+
+static enum status take_statistics(struct reading *r)
+{
+	struct exit_heads *heads = r->heads;
+	size_t inputs = heads->inputs_count, all = (size_t)heads->members * heads->units;
+	enum status status;
+	if ((status = take(r, "features.mean", inputs, 0, &heads->mean)) ||
+	    (status = take(r, "features.scale", inputs, 0, &heads->scale)) ||
+	    (status = take(r, "features.bend", inputs, 0, &heads->bend)) ||
+	    (status = take(r, "statistics.linear", inputs, 0, &heads->linear)) ||
+	    (status = take(r, "statistics.weight", all, inputs, &heads->weight)) ||
+	    (status = take(r, "statistics.bias", all, 0, &heads->bias)) ||
+	    (status = take(r, "statistics.output", all, 0, &heads->output)))
+		return status;
+	if (tensor_table_find(&r->table, text_of("statistics.inner")) &&
+	    ((status = take(r, "statistics.inner", all, heads->units, &heads->inner)) ||
+	     (status = take(r, "statistics.inner_bias", all, 0, &heads->inner_bias))))
+		return status;
+	for (size_t i = 0; i < inputs; i++)
+		if (!(heads->scale[i] > 0 && heads->bend[i] > 0))
+			return mapped_file_corrupt(&r->files[0], 8, r->error,
+						   "input %zu: a scale must be positive, and a bend", i);
 	return STATUS_OK;
 }
 
@@ -247,22 +315,15 @@ static enum status read_weights(struct reading *r)
 	    (status = tensor_table_seal(&r->table, r->error)) ||
 	    (heads->features_count && (status = find_units(r))))
 		return status;
-	size_t features = heads->features_count, units = heads->units;
-	size_t each = 2 * (size_t)heads->width + 1 + features + units * (features + 2);
-	heads->values = mem_alloc_zero(heads->width + 2 * features + heads->count * each,
-				       sizeof *heads->values);
+	size_t inputs = heads->inputs_count, all = (size_t)heads->members * heads->units;
+	size_t each = 2 * (size_t)heads->width + 1, statistics = 4 * inputs + all * (inputs + heads->units + 3);
+	heads->values = mem_alloc_zero(heads->width + statistics + heads->count * each, sizeof *heads->values);
 	if (!heads->values)
 		return error_set(r->error, STATUS_NO_MEMORY, "no memory for the exit heads");
 	const float *zeros = heads->values;
 	r->used = heads->width;
-	if (features && ((status = take(r, "features.mean", features, 0, &heads->mean)) ||
-			 (status = take(r, "features.scale", features, 0, &heads->scale))))
+	if (inputs && (status = take_statistics(r)))
 		return status;
-	for (size_t f = 0; f < features; f++)
-		if (!(heads->scale[f] > 0))
-			return mapped_file_corrupt(&r->files[0], 8, r->error,
-						   "features.scale: %g; a scale must be positive",
-						   (double)heads->scale[f]);
 	for (uint32_t i = 0; i < heads->count; i++)
 		if ((status = take_head(r, &heads->heads[i], zeros)))
 			return status;
@@ -330,6 +391,7 @@ void exit_heads_close(struct exit_heads *heads)
 		return;
 	mem_free(heads->heads);
 	mem_free(heads->names);
+	mem_free(heads->inputs);
 	mem_free(heads->values);
 	mem_free(heads);
 }
@@ -344,28 +406,55 @@ const struct exit_head_weights *exit_heads_at(const struct exit_heads *heads, ui
 
 /* ---- statistics ---- */
 
+double exit_input_value(enum exit_input_kind kind, double bend, double feature)
+{
+	if (kind == EXIT_INPUT_ZERO)
+		return feature == 0;
+	return kind == EXIT_INPUT_LOG ? copysign(log1p(fabs(feature) / bend), feature) : feature;
+}
+
+void exit_input_name(const struct exit_input *input, const char (*names)[FEATURES_NAME_BYTES],
+		     char out[FEATURES_NAME_BYTES + 8])
+{
+	snprintf(out, FEATURES_NAME_BYTES + 8, "%s%s", kind_prefixes[input->kind], names[input->feature]);
+}
+
 void exit_heads_standardise(const struct exit_heads *heads, const float *features, double *out)
 {
-	for (uint32_t f = 0; f < heads->features_count; f++) {
-		double value = ((double)features[f] - (double)heads->mean[f]) / (double)heads->scale[f];
-		out[f] = isnan(value) ? 0 : fmax(-EXIT_HEADS_CLIP, fmin(EXIT_HEADS_CLIP, value));
+	for (uint32_t i = 0; i < heads->inputs_count; i++) {
+		double feature = (double)features[heads->inputs[i].feature];
+		double value = (exit_input_value(heads->inputs[i].kind, (double)heads->bend[i], feature) -
+				(double)heads->mean[i]) / (double)heads->scale[i];
+		out[i] = isnan(feature) ? 0 : fmax(-EXIT_HEADS_CLIP, fmin(EXIT_HEADS_CLIP, value));
 	}
 }
 
-double exit_heads_before(const struct exit_heads *heads, const struct exit_head_weights *head,
-			 const double *standardised)
+/* out [rows] = silu(bias + weight [rows, columns] in) */
+static void layer(const float *weight, const float *bias, const double *in, uint32_t rows, uint32_t columns,
+		  double *out)
 {
-	double z = head->intercept;
-	if (!head->linear)
-		return z;
-	for (uint32_t f = 0; f < heads->features_count; f++)
-		z += (double)head->linear[f] * standardised[f];
-	for (uint32_t u = 0; u < heads->units; u++) {
-		const float *weight = head->weight + (size_t)u * heads->features_count;
-		double a = head->bias[u];
-		for (uint32_t f = 0; f < heads->features_count; f++)
-			a += (double)weight[f] * standardised[f];
-		z += (double)head->output[u] * (a / (1 + exp(-a)));
+	for (uint32_t u = 0; u < rows; u++) {
+		double a = (double)bias[u];
+		for (uint32_t i = 0; i < columns; i++)
+			a += (double)weight[(size_t)u * columns + i] * in[i];
+		out[u] = a / (1 + exp(-a));
+	}
+}
+
+double exit_heads_statistics(const struct exit_heads *heads, const double *standardised)
+{
+	double z = 0, first[EXIT_HEADS_UNITS_MAX], second[EXIT_HEADS_UNITS_MAX];
+	uint32_t units = heads->units;
+	for (uint32_t i = 0; i < heads->inputs_count; i++)
+		z += (double)heads->linear[i] * standardised[i];
+	for (uint32_t k = 0; k < heads->members; k++) {
+		size_t at = (size_t)k * units;
+		layer(heads->weight + at * heads->inputs_count, heads->bias + at, standardised, units,
+		      heads->inputs_count, first);
+		if (heads->inner)
+			layer(heads->inner + at * units, heads->inner_bias + at, first, units, units, second);
+		for (uint32_t u = 0; u < units; u++)
+			z += (double)heads->output[at + u] * (heads->inner ? second : first)[u];
 	}
 	return z;
 }

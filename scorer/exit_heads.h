@@ -1,17 +1,24 @@
 /* exit_heads.h - trained exit heads: what a bundle reads at its exit layers, and how sure that is.
  *
  * Head l turns the hidden row x of a candidate's last token and its dense features f (features.h) into
- *     z = vector . (rms_norm(x) * norm)  +  intercept  +  linear . s  +  output . silu(weight s + bias)
- *     s = clip((f - mean) / scale, -8, 8), 0 where f is NaN;  silu(a) = a / (1 + exp(-a))
+ *     z = vector . (rms_norm(x) * norm)  +  intercept  +  linear . s  +  sum over members k of output_k . h_k
+ *     h_k = silu(weight_k s + bias_k), then, where there is an inner layer, silu(inner_k h_k + inner_bias_k)
+ *     silu(a) = a / (1 + exp(-a));  s_i = clip((g_i(f) - mean_i) / scale_i, -8, 8), 0 where f is NaN
+ * Input i reads one feature in one of three ways (exit_input_value): as it is, its logarithm with its sign
+ * (weights of similarity span orders of magnitude), or whether it is exactly zero (nothing similar is known).
  * p = sigmoid(z) is what the exit rule sees, sigmoid(a z + b) (Platt) what is served. A head without hidden
- * state has no first term: it is the statistics' own model. One without statistics has no third and fourth.
+ * state has no first term: it is the statistics' own model, which all heads share. One without statistics has
+ * no third and fourth.
  *
  * Two files in one folder:
- *   exit_heads.safetensors  F32: features.mean [F], features.scale [F] (with statistics), and for each layer L
- *       of the list: L.norm [C], L.vector [C] (unless the hidden state was dropped), L.intercept [1],
- *       L.linear [F], L.weight [U, F], L.bias [U], L.output [U] (with statistics)
- *   exit_policy.json  {"version": 1, "model": hash, "wording": hash, "trained_until": ms,
- *       "features": ["user_mean", ..] (none: []), "policy": {"rule", "threshold", "window", "layers"},
+ *   exit_heads.safetensors  F32: with statistics features.mean, features.scale, features.bend [I],
+ *       statistics.linear [I], .weight [K U, I], .bias [K U], .output [K U] and, with an inner layer,
+ *       .inner [K U, U] and .inner_bias [K U]; for each layer L of the list L.intercept [1] and, unless the
+ *       hidden state was dropped, L.norm [C], L.vector [C]
+ *   exit_policy.json  {"version": 2, "model": hash, "wording": hash, "trained_until": ms,
+ *       "features": ["user_mean", ..] (none: []), "inputs": ["user_mean", "log similar_items", "zero
+ *       similar_items", ..] (left out: the features as they are), "members": K (left out: 1),
+ *       "policy": {"rule", "threshold", "window", "layers"},
  *       "heads": [{"layer": 5, "hidden": true, "a": 1.0, "b": 0.0}, ..], "risk": {..} (not read)}
  * A name too much or too little, a wrong shape, a number that is not finite is refused. Immutable after
  * opening; any thread. */
@@ -22,16 +29,23 @@
 #include "scorer/features.h"
 #include "scorer/mapped_file.h"
 
-enum { EXIT_HEADS_UNITS_MAX = 256, EXIT_HEADS_VERSION = 1, EXIT_HEADS_CLIP = 8, EXIT_HEADS_HASH_BYTES = 33 };
+enum {
+	EXIT_HEADS_UNITS_MAX = 256, EXIT_HEADS_MEMBERS_MAX = 16, EXIT_HEADS_VERSION = 2, EXIT_HEADS_CLIP = 8,
+	EXIT_HEADS_HASH_BYTES = 33,
+};
+
+enum exit_input_kind { EXIT_INPUT_PLAIN, EXIT_INPUT_LOG, EXIT_INPUT_ZERO, EXIT_INPUT_KINDS };
+enum { EXIT_HEADS_INPUTS_MAX = EXIT_INPUT_KINDS * FEATURES_COUNT_MAX };
+struct exit_input {
+	uint32_t feature;
+	enum exit_input_kind kind;
+};
 
 struct exit_head_weights {
 	uint32_t layer;                 /* 1-based */
 	bool hidden;                    /* reads the hidden row */
 	const float *norm, *vector;     /* [C]; zeros where the hidden row is not read */
 	double intercept;
-	const float *linear;            /* [F]; this and the next three NULL without statistics */
-	const float *weight;            /* [U, F] */
-	const float *bias, *output;     /* [U] */
 	double platt_a, platt_b;        /* platt_a > 0 */
 };
 
@@ -39,8 +53,16 @@ struct exit_heads {
 	uint32_t width;                 /* C */
 	uint32_t count;                 /* heads, ascending layers */
 	uint32_t features_count;        /* F; 0: without statistics */
-	uint32_t units;                 /* U */
-	const float *mean, *scale;      /* [F] */
+	uint32_t inputs_count;          /* I */
+	struct exit_input *inputs;      /* [I] */
+	const float *mean, *scale;      /* [I] */
+	const float *bend;              /* [I] > 0; read for logarithms only */
+	uint32_t members, units;        /* K, U of each */
+	const float *linear;            /* [I] */
+	const float *weight;            /* [K, U, I] */
+	const float *bias, *output;     /* [K, U] */
+	const float *inner;             /* [K, U, U]; NULL without an inner layer */
+	const float *inner_bias;        /* [K, U] */
 	struct exit_head_weights *heads;/* [count] */
 	char (*names)[FEATURES_NAME_BYTES];     /* [F] */
 	struct exit_policy policy;      /* its list: the heads' layers */
@@ -61,10 +83,14 @@ void exit_heads_close(struct exit_heads *heads);        /* NULL ok */
 /* The head of a layer, or NULL. */
 const struct exit_head_weights *exit_heads_at(const struct exit_heads *heads, uint32_t layer);
 
-/* Standardised features: in [F] raw, out [F]. In double, so that training and serving agree. */
+/* What an input makes of its feature (finite): itself, sign(f) log(1 + |f| / bend), or 1 for exactly zero. */
+double exit_input_value(enum exit_input_kind kind, double bend, double feature);
+/* "log similar_items"; names [F] of the features. out is terminated. */
+void exit_input_name(const struct exit_input *input, const char (*names)[FEATURES_NAME_BYTES],
+		     char out[FEATURES_NAME_BYTES + 8]);
+/* Standardised inputs: in [F] raw features, out [I]. In double, so that training and serving agree. */
 void exit_heads_standardise(const struct exit_heads *heads, const float *features, double *out);
-/* What a head's z is before the hidden row is read: intercept and statistics. */
-double exit_heads_before(const struct exit_heads *heads, const struct exit_head_weights *head,
-			 const double *standardised);
+/* What statistics add to every head's intercept; 0 without statistics. */
+double exit_heads_statistics(const struct exit_heads *heads, const double *standardised);
 
 #endif

@@ -101,7 +101,7 @@ static enum status calibrate_exit(struct fit *fit, uint32_t exit, struct column 
 		return status;
 	/* Judged where neither the head nor its early stopping looked. Not a number is not above. */
 	double with = fit_auc(data, &report->raw.calibration);
-	double without = fit->model ? fit_auc(data, &fit->result->statistics.calibration) : .5;
+	double without = fit->members ? fit_auc(data, &fit->result->statistics.calibration) : .5;
 	report->useless = !head->hidden || !(with > without);
 	return STATUS_OK;
 }
@@ -277,8 +277,9 @@ enum status fit_run(const struct fit_options *options, const struct fit_input *i
 cleanup:
 	hidden_states_destroy(fit.states);
 	standardised_destroy(fit.standardised);
-	statistics_model_destroy(fit.model);
-	void *buffers[] = {fit.order, fit.hidden_place, fit.model_z, fit.regression_z, fit.popularity_z, fit.z,
+	for (uint32_t k = 0; k < fit.members; k++)
+		statistics_model_destroy(fit.models[k]);
+	void *buffers[] = {fit.order, fit.hidden_place, fit.statistics_z, fit.model_z, fit.regression_z, fit.popularity_z, fit.z,
 			   fit.own};
 	for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
 		mem_free(buffers[i]);
@@ -292,6 +293,7 @@ void fit_result_destroy(struct fit_result *result)
 		return;
 	mem_free(result->heads.heads);
 	mem_free(result->heads.names);
+	mem_free(result->heads.inputs);
 	mem_free(result->heads.values);
 	mem_free(result->exits);
 	mem_free(result);

@@ -1,6 +1,7 @@
 /* fit.h - from labelled samples to trained heads: what `exitpoll fit-heads` does between reading and writing.
  *
  *   1. the statistics' own model on all training impressions (and logistic regression, to compare with);
+ *      from here on every head computes it as the program that serves will;
  *   2. hidden states at the exits for the impressions that get them;
  *   3. a head per exit: what the hidden state adds, kept only where the stopping part is not worse for it;
  *   4. Platt's scaling per head on the calibration part;
@@ -73,7 +74,7 @@ struct fit_result {
 	size_t impressions[PARTS], with_hidden[PARTS];
 	size_t unseen;                  /* impressions of the threshold part whose users no earlier part has */
 	bool has_statistics;            /* the samples have features */
-	size_t statistics_units;        /* of the best: 0 where logistic regression won */
+	size_t statistics_units;        /* of each layer of the best: 0 where logistic regression won */
 	struct statistics_result statistics_training;
 	/* On the impressions with hidden states: */
 	struct fit_judged popularity, regression, statistics;
@@ -113,7 +114,10 @@ struct fit {
 	struct dataset_list hidden_all; /* of all parts, ascending */
 	uint32_t *hidden_place;         /* [impressions] place in hidden_all; UINT32_MAX: none */
 	struct standardised *standardised;
-	struct statistics_model *model; /* NULL without features */
+	struct statistics_model *models[STATISTICS_MEMBERS];
+	uint32_t members;               /* 0 without features */
+	double level;                   /* added to the members' mean */
+	double *statistics_z;           /* [rows] what statistics add to a head's intercept, as served; NULL: 0 */
 	double *model_z, *regression_z, *popularity_z;  /* [rows] */
 	struct hidden_states *states;
 	double *z;                      /* [rows, exits] as served, uncalibrated; NaN where a head needs a hidden

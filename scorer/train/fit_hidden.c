@@ -1,6 +1,6 @@
 /* fit_hidden.c - a head per exit: the model's own reading, what hidden states add, and the weights that serve.
  *
- * Idea: training sees offsets and rows computed by the very formulas of serving (exit_heads_before,
+ * Idea: training sees offsets and rows computed by the very formulas of serving (exit_heads_statistics,
  * readout_row), and afterwards z of every row is computed again from the rounded weights, so that
  * calibration and thresholds see what will be served. One exit a thread. Caller: fit.c. */
 #include "scorer/train/fit.h"
@@ -44,53 +44,131 @@ static enum status read_own(struct fit *fit, struct error *error)
 	return STATUS_OK;
 }
 
+/* Copies `count` floats, moves on. */
+static const float *put(float **at, const float *from, size_t count)
+{
+	float *to = *at;
+	memcpy(to, from, count * sizeof *to);
+	*at += count;
+	return to;
+}
+
+/* out [rows, columns] from the transposed */
+static void turn(const float *from, size_t rows, size_t columns, float *out)
+{
+	for (size_t r = 0; r < rows; r++)
+		for (size_t c = 0; c < columns; c++)
+			out[r * columns + c] = from[c * rows + r];
+}
+
+/* Members beside each other, their readings divided by their number; parameters as statistics_model.h says. */
+static void put_members(const struct fit *fit, struct exit_heads *heads, float **at)
+{
+	size_t I = heads->inputs_count, U = heads->units, all = heads->members * U;
+	float *linear = *at, *bias = linear + I, *output = bias + all, *inner_bias = output + all;
+	float *weight = inner_bias + all, *inner = weight + all * I;
+	*at = inner + all * U;
+	heads->linear = linear;
+	heads->bias = bias;
+	heads->output = output;
+	heads->weight = weight;
+	if (fit->models[0]->units) {
+		heads->inner = inner;
+		heads->inner_bias = inner_bias;
+	}
+	for (uint32_t k = 0; k < fit->members; k++) {
+		const struct statistics_model *model = fit->models[k];
+		const float *from = model->parameters + 1;
+		for (size_t i = 0; i < I; i++)
+			linear[i] += from[i] / (float)fit->members;
+		if (!model->units)
+			continue;
+		from += I;
+		memcpy(bias + k * U, from, U * sizeof *bias);
+		for (size_t u = 0; u < U; u++)
+			output[k * U + u] = from[U + u] / (float)fit->members;
+		memcpy(inner_bias + k * U, from + 2 * U, U * sizeof *inner_bias);
+		turn(from + 3 * U, U, I, weight + k * U * I);
+		turn(from + 3 * U + I * U, U, U, inner + k * U * U);
+	}
+}
+
 /* Heads that are the statistics' own model (or nothing at all), with room for vectors. */
 static enum status start_heads(struct fit *fit, struct error *error)
 {
 	const struct fit_options *options = fit->options;
+	const struct standardised *s = fit->standardised;
 	struct exit_heads *heads = &fit->result->heads;
-	const struct statistics_model *model = fit->model;
-	bool statistics = options->statistics && model;
-	size_t F = statistics ? model->features : 0, U = statistics ? (model->units ? model->units : 1) : 0;
+	bool statistics = options->statistics && fit->members;
+	size_t F = statistics ? s->features : 0, I = statistics ? s->inputs : 0;
 	heads->width = model_get_config(fit->input->bundle->model)->hidden_size;
 	heads->count = options->exits;
 	heads->features_count = (uint32_t)F;
-	heads->units = (uint32_t)U;
-	size_t each = 2 * (size_t)heads->width;
-	fit->weights = mem_alloc_zero(2 * F + F + U * (F + 2) + options->exits * each, sizeof *fit->weights);
+	heads->inputs_count = (uint32_t)I;
+	heads->members = statistics ? fit->members : 0;
+	heads->units = !statistics ? 0 : fit->models[0]->units ? (uint32_t)fit->models[0]->units : 1;
+	size_t each = 2 * (size_t)heads->width, all = (size_t)heads->members * heads->units;
+	fit->weights = mem_alloc_zero(4 * I + all * (3 + I + heads->units) + options->exits * each,
+				      sizeof *fit->weights);
 	heads->values = fit->weights;
 	heads->heads = mem_alloc_zero(options->exits, sizeof *heads->heads);
 	heads->names = mem_alloc_zero(F, sizeof *heads->names);
-	if (!fit->weights || !heads->heads || !heads->names)
+	heads->inputs = mem_alloc_zero(I, sizeof *heads->inputs);
+	if (!fit->weights || !heads->heads || !heads->names || !heads->inputs)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for %u heads", options->exits);
-	float *at = fit->weights, *linear = NULL, *bias = NULL, *output = NULL, *weight = NULL;
+	float *at = fit->weights;
+	double intercept = 0;
 	if (statistics) {
-		heads->mean = at;
-		memcpy(at, fit->standardised->mean, F * sizeof *at), at += F;
-		heads->scale = at;
-		memcpy(at, fit->standardised->scale, F * sizeof *at), at += F;
-		linear = at, at += F;
-		bias = at, at += U;
-		output = at, at += U;
-		weight = at, at += U * F;
-		const float *from = model->parameters + 1;
-		memcpy(linear, from, F * sizeof *linear);
-		for (size_t u = 0; u < model->units; u++) {
-			bias[u] = from[F + u];
-			output[u] = from[F + model->units + u];
-			for (size_t f = 0; f < F; f++)
-				weight[u * F + f] = from[F + 2 * model->units + f * model->units + u];
-		}
 		memcpy(heads->names, fit->input->names, F * sizeof *heads->names);
+		memcpy(heads->inputs, s->input, I * sizeof *heads->inputs);
+		heads->mean = put(&at, s->mean, I);
+		heads->scale = put(&at, s->scale, I);
+		heads->bend = put(&at, s->bend, I);
+		put_members(fit, heads, &at);
+		intercept = fit->level;
+		for (uint32_t k = 0; k < fit->members; k++)
+			intercept += (double)fit->models[k]->parameters[0] / fit->members;
 	}
 	for (uint32_t e = 0; e < options->exits; e++) {
 		heads->heads[e] = (struct exit_head_weights){
 			.layer = options->layers[e], .norm = at, .vector = at + heads->width,
-			.intercept = statistics ? (double)model->parameters[0] : 0, .linear = linear,
-			.weight = weight, .bias = bias, .output = output, .platt_a = 1,
+			.intercept = (double)(float)intercept, .platt_a = 1,
 		};
 		at += each;
 	}
+	return STATUS_OK;
+}
+
+enum { CHUNK_ROWS = 4096 };
+
+static void add_statistics(void *context, uint32_t index, uint32_t thread)
+{
+	struct fit *fit = context;
+	const struct dataset *data = &fit->input->data;
+	double standardised[EXIT_HEADS_INPUTS_MAX];
+	size_t begin = (size_t)index * CHUNK_ROWS;
+	(void)thread;
+	for (size_t r = begin; r < begin + CHUNK_ROWS && r < data->rows; r++) {
+		exit_heads_standardise(&fit->result->heads, data->values + r * data->features, standardised);
+		fit->statistics_z[r] = exit_heads_statistics(&fit->result->heads, standardised);
+	}
+}
+
+/* statistics_z by the formula of serving. */
+static enum status apply_statistics(struct fit *fit, struct error *error)
+{
+	size_t rows = fit->input->data.rows;
+	struct pool *pool = NULL;
+	if (!fit->result->heads.features_count)
+		return STATUS_OK;
+	fit->statistics_z = mem_alloc_array(rows, sizeof *fit->statistics_z);
+	if (!fit->statistics_z)
+		return error_set(error, STATUS_NO_MEMORY, "no memory for %zu scores", rows);
+	enum status status = pool_create(fit->options->threads, &pool, error);
+	if (status)
+		return status;
+	pool_run(pool, (uint32_t)((rows + CHUNK_ROWS - 1) / CHUNK_ROWS), add_statistics, fit);
+	pool_destroy(pool);
 	return STATUS_OK;
 }
 
@@ -124,11 +202,7 @@ static void packed_destroy(struct packed *packed)
 /* What the head of row r knows before it reads the hidden state. */
 static double before(const struct fit *fit, uint32_t exit, size_t r)
 {
-	const struct exit_heads *heads = &fit->result->heads;
-	double standardised[FEATURES_COUNT_MAX];
-	if (heads->features_count)
-		exit_heads_standardise(heads, fit->input->data.values + r * fit->input->data.features, standardised);
-	return exit_heads_before(heads, &heads->heads[exit], standardised);
+	return fit->result->heads.heads[exit].intercept + (fit->statistics_z ? fit->statistics_z[r] : 0);
 }
 
 /* u = x / rms(x) * norm, in double before rounding, and r = u . (yes - no). */
@@ -305,6 +379,7 @@ enum status fit_heads(struct fit *fit, struct error *error)
 				 input->data.rows);
 	enum status status;
 	if ((status = read_own(fit, error)) || (status = start_heads(fit, error)) ||
+	    (status = apply_statistics(fit, error)) ||
 	    (status = hidden_states_create(&states, &input->data, fit->hidden_all, input->tokens, &fit->states,
 					   error)))
 		return status;

@@ -1,7 +1,9 @@
 /* fit_statistics.c - which impressions are used for what, and the statistics' own model.
  *
- * Several models are trained at once, one a thread: with and without a hidden layer, under both objectives
- * where labels compare, at a few strengths of L2. The stopping part chooses. Caller: fit.c. */
+ * Several models are trained at once, one a thread: with and without hidden layers, under both objectives
+ * where labels compare, at a few strengths of L2. The stopping part chooses. If it takes hidden layers, more of
+ * the same kind are trained from other seeds and z is the mean of them all: one network's draw of first weights
+ * is worth several tenths of a point of AUC, the mean's hardly any. Caller: fit.c. */
 #include "scorer/train/fit.h"
 
 #include "base/clock.h"
@@ -143,18 +145,18 @@ struct job {
 struct jobs {
 	const struct fit *fit;
 	struct job list[JOBS_MAX];
-	uint32_t count;
+	uint32_t begin, count;          /* those before begin are done */
 };
 
 static void run_job(void *context, uint32_t index, uint32_t thread)
 {
 	struct jobs *jobs = context;
-	struct job *job = &jobs->list[index];
+	struct job *job = &jobs->list[jobs->begin + index];
 	const struct fit *fit = jobs->fit;
 	const struct dataset *data = &fit->input->data;
 	struct measures measures;
 	(void)thread;
-	job->status = statistics_model_create(data->features, job->options.units, &job->model, &job->error);
+	job->status = statistics_model_create(fit->standardised->inputs, job->options.units, &job->model, &job->error);
 	if (!job->status)
 		job->status = statistics_model_train(job->model, data, fit->standardised, fit->part[PART_TRAIN],
 						     fit->part[PART_STOPPING], &job->options, &job->result,
@@ -180,11 +182,12 @@ static void list_jobs(struct jobs *jobs)
 		bool wanted = options->objective == FIT_AUTO ? clicked || objective == OBJECTIVE_LOGISTIC :
 			      (options->objective == FIT_SOFTMAX) == (objective == OBJECTIVE_SOFTMAX);
 		for (int hidden = 0; wanted && hidden < 2; hidden++)
-			for (size_t d = 0; d < sizeof decays / sizeof decays[0]; d++)
+			/* Networks cost the most and stop early anyway: the weakest and the strongest are tried. */
+			for (size_t d = 0; d < sizeof decays / sizeof decays[0]; d += hidden ? 2 : 1)
 				jobs->list[jobs->count++].options = (struct statistics_options){
 					.units = hidden ? STATISTICS_UNITS : 0,
 					.objective = (enum objective)objective,
-					.rate = .01,
+					.rate = .005,
 					.decay = decays[d],
 					.epochs = options->epochs,
 					.batch = 64,
@@ -227,24 +230,83 @@ static void read_popularity(const struct dataset *data, double *z)
 	}
 }
 
-static enum status keep_best(struct fit *fit, struct jobs *jobs, struct error *error)
+/* z of the mean of the members, at the level of the stopping part's labels. */
+static enum status set_mean(struct fit *fit, struct error *error)
 {
 	const struct dataset *data = &fit->input->data;
-	struct job *best = best_of(jobs, false), *regression = best_of(jobs, true);
+	const struct dataset_list stopping = fit->part[PART_STOPPING];
+	double *z = mem_alloc_array(data->rows, sizeof *z);
+	float *labels = mem_alloc_array(data->rows, sizeof *labels);
+	if (!z || !labels) {
+		mem_free(z);
+		mem_free(labels);
+		return error_set(error, STATUS_NO_MEMORY, "no memory for %zu scores", data->rows);
+	}
+	memset(fit->model_z, 0, data->rows * sizeof *fit->model_z);
+	for (uint32_t k = 0; k < fit->members; k++) {
+		statistics_model_apply(fit->models[k], fit->standardised, data->rows, z);
+		for (size_t r = 0; r < data->rows; r++)
+			fit->model_z[r] += z[r] / fit->members;
+	}
+	size_t count = 0;
+	for (size_t k = 0; k < stopping.count; k++)
+		for (int64_t r = data->first[stopping.impressions[k]]; r < data->first[stopping.impressions[k] + 1];
+		     r++) {
+			z[count] = fit->model_z[r];
+			labels[count++] = data->labels[r];
+		}
+	fit->level = objective_level(z, labels, count);
+	for (size_t r = 0; r < data->rows; r++)
+		fit->model_z[r] += fit->level;
+	mem_free(z);
+	mem_free(labels);
+	return STATUS_OK;
+}
+
+/* Runs the jobs from `begin` on. */
+static enum status run_jobs(struct jobs *jobs, struct pool *pool, struct error *error)
+{
+	pool_run(pool, jobs->count - jobs->begin, run_job, jobs);
+	for (uint32_t i = jobs->begin; i < jobs->count; i++)
+		if (jobs->list[i].status) {
+			*error = jobs->list[i].error;
+			return jobs->list[i].status;
+		}
+	return STATUS_OK;
+}
+
+/* The chosen one's fellows, from the next seeds; logistic regression has but one optimum. */
+static void list_fellows(struct jobs *jobs, const struct job *chosen)
+{
+	jobs->begin = jobs->count;
+	for (uint64_t k = 1; chosen->options.units && k < STATISTICS_MEMBERS; k++) {
+		struct job *job = &jobs->list[jobs->count++];
+		job->options = chosen->options;
+		job->options.seed += k;
+	}
+}
+
+static enum status keep_best(struct fit *fit, struct jobs *jobs, uint32_t chosen, struct error *error)
+{
+	const struct dataset *data = &fit->input->data;
+	const struct job *best = &jobs->list[chosen];
+	struct job *regression = best_of(jobs, true);
 	fit->model_z = mem_alloc_array(data->rows, sizeof *fit->model_z);
 	fit->regression_z = mem_alloc_array(data->rows, sizeof *fit->regression_z);
 	fit->popularity_z = mem_alloc_array(data->rows, sizeof *fit->popularity_z);
 	if (!fit->model_z || !fit->regression_z || !fit->popularity_z)
 		return error_set(error, STATUS_NO_MEMORY, "no memory for %zu scores", data->rows);
-	statistics_model_apply(best->model, fit->standardised, data->rows, fit->model_z);
 	statistics_model_apply(regression->model, fit->standardised, data->rows, fit->regression_z);
 	read_popularity(data, fit->popularity_z);
 	fit->result->objective = best->options.objective;
 	fit->result->statistics_units = best->options.units;
 	fit->result->statistics_training = best->result;
-	fit->model = best->model;
-	best->model = NULL;
-	return STATUS_OK;
+	for (uint32_t i = 0; i < jobs->count; i++)
+		if (i == chosen || i >= jobs->begin) {
+			fit->models[fit->members++] = jobs->list[i].model;
+			jobs->list[i].model = NULL;
+		}
+	return set_mean(fit, error);
 }
 
 enum status fit_statistics(struct fit *fit, struct error *error)
@@ -262,15 +324,15 @@ enum status fit_statistics(struct fit *fit, struct error *error)
 	if (!status) {
 		list_jobs(jobs);
 		fit_say(fit, "training on statistics", 0, 0);
-		pool_run(pool, jobs->count, run_job, jobs);
+		status = run_jobs(jobs, pool, error);
 	}
-	for (uint32_t i = 0; !status && i < jobs->count; i++)
-		if (jobs->list[i].status) {
-			status = jobs->list[i].status;
-			*error = jobs->list[i].error;
-		}
-	if (!status)
-		status = keep_best(fit, jobs, error);
+	if (!status) {
+		uint32_t chosen = (uint32_t)(best_of(jobs, false) - jobs->list);
+		list_fellows(jobs, &jobs->list[chosen]);
+		status = run_jobs(jobs, pool, error);
+		if (!status)
+			status = keep_best(fit, jobs, chosen, error);
+	}
 	for (uint32_t i = 0; i < jobs->count; i++)
 		statistics_model_destroy(jobs->list[i].model);
 	pool_destroy(pool);

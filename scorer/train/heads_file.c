@@ -46,11 +46,20 @@ static void add_part(struct layout *layout, const struct exit_head_weights *head
 
 static void add_all(struct layout *layout, const struct exit_heads *heads)
 {
-	size_t features = heads->features_count, units = heads->units;
+	size_t inputs = heads->inputs_count, units = heads->units, all = heads->members * units;
 	layout->floats = 0;
-	if (features) {
-		add(layout, "features.mean", heads->mean, features, 0);
-		add(layout, "features.scale", heads->scale, features, 0);
+	if (inputs) {
+		add(layout, "features.mean", heads->mean, inputs, 0);
+		add(layout, "features.scale", heads->scale, inputs, 0);
+		add(layout, "features.bend", heads->bend, inputs, 0);
+		add(layout, "statistics.linear", heads->linear, inputs, 0);
+		add(layout, "statistics.weight", heads->weight, all, inputs);
+		add(layout, "statistics.bias", heads->bias, all, 0);
+		add(layout, "statistics.output", heads->output, all, 0);
+	}
+	if (inputs && heads->inner) {
+		add(layout, "statistics.inner", heads->inner, all, units);
+		add(layout, "statistics.inner_bias", heads->inner_bias, all, 0);
 	}
 	for (uint32_t i = 0; i < heads->count; i++) {
 		const struct exit_head_weights *head = &heads->heads[i];
@@ -60,18 +69,12 @@ static void add_all(struct layout *layout, const struct exit_heads *heads)
 			add_part(layout, head, "norm", head->norm, heads->width, 0);
 			add_part(layout, head, "vector", head->vector, heads->width, 0);
 		}
-		if (!features)
-			continue;
-		add_part(layout, head, "linear", head->linear, features, 0);
-		add_part(layout, head, "weight", head->weight, units, features);
-		add_part(layout, head, "bias", head->bias, units, 0);
-		add_part(layout, head, "output", head->output, units, 0);
 	}
 }
 
 static enum status write_tensors(const char *folder, const struct exit_heads *heads, struct error *error)
 {
-	struct layout layout = {.header_max = 256 + (2 + 7 * (size_t)heads->count) * HEADER_ENTRY_BYTES};
+	struct layout layout = {.header_max = 256 + (9 + 3 * (size_t)heads->count) * HEADER_ENTRY_BYTES};
 	add_all(&layout, heads);
 	size_t bytes_max = 8 + layout.header_max + layout.floats * sizeof(float);
 	float *values = mem_alloc_array(layout.floats, sizeof *values);
@@ -103,11 +106,16 @@ cleanup:
 static json_t *policy_json(const struct exit_heads *heads, json_t *risk)
 {
 	const struct exit_policy *policy = &heads->policy;
-	json_t *layers = json_array(), *list = json_array(), *features = json_array();
+	json_t *layers = json_array(), *list = json_array(), *features = json_array(), *inputs = json_array();
 	for (uint32_t i = 0; i < policy->layers_count; i++)
 		json_array_append_new(layers, json_integer(policy->layers[i]));
 	for (uint32_t i = 0; i < heads->features_count; i++)
 		json_array_append_new(features, json_string(heads->names[i]));
+	for (uint32_t i = 0; i < heads->inputs_count; i++) {
+		char name[FEATURES_NAME_BYTES + 8];
+		exit_input_name(&heads->inputs[i], (const char (*)[FEATURES_NAME_BYTES])heads->names, name);
+		json_array_append_new(inputs, json_string(name));
+	}
 	for (uint32_t i = 0; i < heads->count; i++) {
 		const struct exit_head_weights *head = &heads->heads[i];
 		json_array_append_new(list, json_pack("{s:i, s:b, s:f, s:f}", "layer", (int)head->layer,
@@ -117,9 +125,10 @@ static json_t *policy_json(const struct exit_heads *heads, json_t *risk)
 	json_t *threshold = isnan(policy->threshold) ? json_null() : json_real(policy->threshold);
 	json_t *object = json_pack("{s:s, s:o, s:i, s:o}", "rule", exit_rule_name(policy->rule), "threshold",
 				   threshold, "window", (int)policy->window, "layers", layers);
-	json_t *root = json_pack("{s:i, s:s, s:s, s:I, s:o, s:o, s:o}", "version", (int)EXIT_HEADS_VERSION,
+	json_t *root = json_pack("{s:i, s:s, s:s, s:I, s:o, s:o, s:i, s:o, s:o}", "version", (int)EXIT_HEADS_VERSION,
 				 "model", heads->model, "wording", heads->wording, "trained_until",
-				 (json_int_t)heads->trained_until_ms, "features", features, "policy", object,
+				 (json_int_t)heads->trained_until_ms, "features", features, "inputs", inputs,
+				 "members", (int)(heads->members ? heads->members : 1), "policy", object,
 				 "heads", list);
 	if (root && risk)
 		json_object_set(root, "risk", risk);

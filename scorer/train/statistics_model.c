@@ -1,6 +1,6 @@
 /* statistics_model.c - standardising, one row forth and back, Adam.
  *
- * Idea: weights lie feature by feature ([F, U]), so that a row forth and back is adding vectors of U floats,
+ * Idea: weights lie input by input ([I, U]), so that a row forth and back is adding vectors of U floats,
  * which any compiler vectorises without touching the order of a sum. Invariant: nothing here depends on
  * threads or time. Caller: fit.c, one job a thread. */
 #include "scorer/train/statistics_model.h"
@@ -11,69 +11,133 @@
 
 #include <string.h>
 
-/* ---- standardised features ---- */
+/* ---- standardised inputs ---- */
 
-static void measure(const struct dataset *data, struct dataset_list train, size_t feature, float *mean,
-		    float *scale)
+/* Spread: root mean square over geometric mean of what is not 0; about 1.9 for a normal distribution. */
+static const double spread_min = 3, zeros_min = .02;
+
+struct column {
+	const struct dataset *data;
+	struct dataset_list train;
+	size_t feature;
+};
+
+/* Calls see() with each training value that is not missing, in order. */
+static void each_value(const struct column *column, void (*see)(void *context, double value), void *context)
 {
-	double sum = 0, squares = 0, count = 0;
-	for (int pass = 0; pass < 2; pass++) {
-		double centre = pass ? sum / count : 0;
-		for (size_t k = 0; k < train.count; k++)
-			for (int64_t r = data->first[train.impressions[k]];
-			     r < data->first[train.impressions[k] + 1]; r++) {
-				double value = (double)data->values[(size_t)r * data->features + feature];
-				if (isnan(value))
-					continue;
-				if (pass) {
-					squares += (value - centre) * (value - centre);
-				} else {
-					sum += value;
-					count += 1;
-				}
-			}
-		if (count < 1)
-			break;
+	const struct dataset *data = column->data;
+	for (size_t k = 0; k < column->train.count; k++)
+		for (int64_t r = data->first[column->train.impressions[k]];
+		     r < data->first[column->train.impressions[k] + 1]; r++) {
+			double value = (double)data->values[(size_t)r * data->features + column->feature];
+			if (!isnan(value))
+				see(context, value);
+		}
+}
+
+struct shape {
+	double rows, zeros, squares, logarithms;
+};
+
+static void see_shape(void *context, double value)
+{
+	struct shape *shape = context;
+	shape->rows += 1;
+	if (value == 0) {
+		shape->zeros += 1;
+		return;
 	}
-	*mean = count > 0 ? (float)(sum / count) : 0;
-	double deviation = count > 1 ? sqrt(squares / count) : 0;
-	*scale = deviation > 1e-6 ? (float)deviation : 1;
+	shape->squares += value * value;
+	shape->logarithms += log(fabs(value));
+}
+
+struct moments {
+	enum exit_input_kind kind;
+	double bend, rows, sum, centre, squares;
+};
+
+static void see_moments(void *context, double value)
+{
+	struct moments *m = context;
+	value = exit_input_value(m->kind, m->bend, value);
+	m->rows += 1;
+	m->sum += value;
+	m->squares += (value - m->centre) * (value - m->centre);
+}
+
+static void add_input(const struct column *column, enum exit_input_kind kind, double bend,
+		      struct standardised *s)
+{
+	struct moments m = {.kind = kind, .bend = bend};
+	each_value(column, see_moments, &m);
+	double mean = m.rows > 0 ? m.sum / m.rows : 0;
+	m = (struct moments){.kind = kind, .bend = bend, .centre = mean};
+	each_value(column, see_moments, &m);
+	double deviation = m.rows > 1 ? sqrt(m.squares / m.rows) : 0;
+	s->input[s->inputs] = (struct exit_input){(uint32_t)column->feature, kind};
+	s->mean[s->inputs] = (float)mean;
+	s->bend[s->inputs] = (float)bend;
+	s->scale[s->inputs++] = deviation > 1e-6 ? (float)deviation : 1;
+}
+
+static void choose_inputs(const struct dataset *data, struct dataset_list train, struct standardised *s)
+{
+	for (size_t f = 0; f < data->features; f++)
+		add_input(&(struct column){data, train, f}, EXIT_INPUT_PLAIN, 1, s);
+	for (size_t f = 0; f < data->features; f++) {
+		struct column column = {data, train, f};
+		struct shape shape = {0};
+		each_value(&column, see_shape, &shape);
+		double some = shape.rows - shape.zeros;
+		double bend = some > 0 ? (double)(float)exp(shape.logarithms / some) : 0;
+		if (bend > 1e-12 && sqrt(shape.squares / some) > spread_min * bend)
+			add_input(&column, EXIT_INPUT_LOG, bend, s);
+		if (some > zeros_min * shape.rows && shape.zeros > zeros_min * shape.rows)
+			add_input(&column, EXIT_INPUT_ZERO, 1, s);
+	}
 }
 
 enum status standardised_create(const struct dataset *data, struct dataset_list train,
 				struct standardised **out, struct error *error)
 {
+	size_t inputs_max = EXIT_INPUT_KINDS * data->features;
 	struct standardised *s = mem_alloc_zero(1, sizeof *s);
 	if (!s)
 		goto no_memory;
 	s->features = data->features;
-	s->mean = mem_alloc_array(data->features, sizeof *s->mean);
-	s->scale = mem_alloc_array(data->features, sizeof *s->scale);
-	s->values = mem_alloc_array(data->rows, data->features * sizeof *s->values);
-	if (!s->mean || !s->scale || !s->values)
+	s->input = mem_alloc_array(inputs_max, sizeof *s->input);
+	s->mean = mem_alloc_array(inputs_max, sizeof *s->mean);
+	s->scale = mem_alloc_array(inputs_max, sizeof *s->scale);
+	s->bend = mem_alloc_array(inputs_max, sizeof *s->bend);
+	if (!s->input || !s->mean || !s->scale || !s->bend)
 		goto no_memory;
-	for (size_t f = 0; f < data->features; f++)
-		measure(data, train, f, &s->mean[f], &s->scale[f]);
+	choose_inputs(data, train, s);
+	s->values = mem_alloc_array(data->rows, s->inputs * sizeof *s->values);
+	if (!s->values)
+		goto no_memory;
 	for (size_t r = 0; r < data->rows; r++)
-		for (size_t f = 0; f < data->features; f++) {
-			double raw = (double)data->values[r * data->features + f];
-			double value = (raw - (double)s->mean[f]) / (double)s->scale[f];
+		for (size_t i = 0; i < s->inputs; i++) {
+			double raw = (double)data->values[r * data->features + s->input[i].feature];
+			double value = exit_input_value(s->input[i].kind, (double)s->bend[i], raw);
+			value = (value - (double)s->mean[i]) / (double)s->scale[i];
 			value = fmax(-EXIT_HEADS_CLIP, fmin(EXIT_HEADS_CLIP, value));
-			s->values[r * data->features + f] = isnan(raw) ? 0 : (float)value;
+			s->values[r * s->inputs + i] = isnan(raw) ? 0 : (float)value;
 		}
 	*out = s;
 	return STATUS_OK;
 no_memory:
 	standardised_destroy(s);
-	return error_set(error, STATUS_NO_MEMORY, "no memory for %zu x %zu standardised features", data->rows,
-			 data->features);
+	return error_set(error, STATUS_NO_MEMORY, "no memory for %zu x %zu standardised inputs", data->rows,
+			 inputs_max);
 }
 
 void standardised_destroy(struct standardised *s)
 {
 	if (!s)
 		return;
+	mem_free(s->input);
 	mem_free(s->mean);
+	mem_free(s->bend);
 	mem_free(s->scale);
 	mem_free(s->values);
 	mem_free(s);
@@ -81,13 +145,29 @@ void standardised_destroy(struct standardised *s)
 
 /* ---- the model ---- */
 
-enum status statistics_model_create(size_t features, size_t units, struct statistics_model **out,
+/* Where the parts of a model's parameters, or of its gradient, begin. */
+struct parts {
+	float *linear, *bias, *output, *inner_bias, *weight, *inner;
+};
+
+static struct parts parts_of(const struct statistics_model *model, float *values)
+{
+	struct parts p = {.linear = values + 1};
+	p.bias = p.linear + model->inputs;
+	p.output = p.bias + model->units;
+	p.inner_bias = p.output + model->units;
+	p.weight = p.inner_bias + model->units;
+	p.inner = p.weight + model->inputs * model->units;
+	return p;
+}
+
+enum status statistics_model_create(size_t inputs, size_t units, struct statistics_model **out,
 				    struct error *error)
 {
 	struct statistics_model *model = mem_alloc_zero(1, sizeof *model);
 	if (model) {
-		*model = (struct statistics_model){.features = features, .units = units,
-						   .count = 1 + features + units * (2 + features)};
+		*model = (struct statistics_model){.inputs = inputs, .units = units,
+						   .count = 1 + inputs + units * (3 + inputs + units)};
 		model->parameters = mem_alloc_zero(model->count, sizeof *model->parameters);
 	}
 	if (!model || !model->parameters || units > STATISTICS_UNITS_MAX) {
@@ -106,54 +186,84 @@ void statistics_model_destroy(struct statistics_model *model)
 	mem_free(model);
 }
 
+/* out = bias + weight in; what is exactly 0 adds nothing. */
+static void weigh(const float *weight, const float *bias, const float *in, size_t inputs, size_t units, float *out)
+{
+	memcpy(out, bias, units * sizeof *out);
+	for (size_t i = 0; i < inputs; i++)
+		if (in[i] != 0)
+			vector_add(in[i], weight + i * units, out, units);
+}
+
+/* silu of a into out, sigmoids into gate */
+static void activate(const float *a, size_t units, float *gate, float *out)
+{
+	for (size_t u = 0; u < units; u++) {
+		gate[u] = 1 / (1 + expf(-a[u]));
+		out[u] = a[u] * gate[u];
+	}
+}
+
 double statistics_model_z(const struct statistics_model *model, const float *s, float *hidden)
 {
-	size_t F = model->features, U = model->units;
-	const float *linear = model->parameters + 1, *bias = linear + F, *output = bias + U, *weight = output + U;
-	double z = model->parameters[0];
-	for (size_t f = 0; f < F; f++)
-		z += (double)(linear[f] * s[f]);
+	size_t U = model->units;
+	struct parts p = parts_of(model, model->parameters);
+	double z = (double)model->parameters[0];
+	for (size_t i = 0; i < model->inputs; i++)
+		z += (double)(p.linear[i] * s[i]);
 	if (!U)
 		return z;
-	float a[STATISTICS_UNITS_MAX];
-	memcpy(a, bias, U * sizeof *a);
-	for (size_t f = 0; f < F; f++)
-		vector_add(s[f], weight + f * U, a, U);
-	for (size_t u = 0; u < U; u++) {
-		float gate = 1 / (1 + expf(-a[u]));
-		z += (double)(output[u] * a[u] * gate);
-		if (hidden) {
-			hidden[u] = a[u];
-			hidden[U + u] = gate;
-		}
-	}
+	float own[4 * STATISTICS_UNITS_MAX], first[STATISTICS_UNITS_MAX], second[STATISTICS_UNITS_MAX];
+	float *a = hidden ? hidden : own, *b = a + 2 * U;
+	weigh(p.weight, p.bias, s, model->inputs, U, a);
+	activate(a, U, a + U, first);
+	weigh(p.inner, p.inner_bias, first, U, U, b);
+	activate(b, U, b + U, second);
+	for (size_t u = 0; u < U; u++)
+		z += (double)(p.output[u] * second[u]);
 	return z;
+}
+
+/* back *= the derivative of silu at a */
+static void through_silu(const float *a, const float *gate, size_t units, float *back)
+{
+	for (size_t u = 0; u < units; u++)
+		back[u] *= gate[u] * (1 + a[u] * (1 - gate[u]));
 }
 
 void statistics_model_gradient(const struct statistics_model *model, const float *s, const float *hidden,
 			       double slope, float *gradient)
 {
-	size_t F = model->features, U = model->units;
-	const float *output = model->parameters + 1 + F + U;
-	float *linear = gradient + 1, *bias = linear + F, *out = bias + U, *weight = out + U;
-	float narrow = (float)slope, back[STATISTICS_UNITS_MAX];
+	size_t U = model->units;
+	struct parts p = parts_of(model, model->parameters), g = parts_of(model, gradient);
+	float narrow = (float)slope, back[STATISTICS_UNITS_MAX], front[STATISTICS_UNITS_MAX];
 	gradient[0] += narrow;
-	vector_add(narrow, s, linear, F);
+	vector_add(narrow, s, g.linear, model->inputs);
+	if (!U)
+		return;
+	const float *a = hidden, *b = hidden + 2 * U;
 	for (size_t u = 0; u < U; u++) {
-		float a = hidden[u], gate = hidden[U + u];
-		out[u] += narrow * a * gate;
-		back[u] = narrow * output[u] * gate * (1 + a * (1 - gate));
-		bias[u] += back[u];
+		g.output[u] += narrow * b[u] * b[U + u];
+		back[u] = narrow * p.output[u];
 	}
-	for (size_t f = 0; U && f < F; f++)
-		vector_add(s[f], back, weight + f * U, U);
+	through_silu(b, b + U, U, back);
+	vector_add(1, back, g.inner_bias, U);
+	for (size_t u = 0; u < U; u++) {
+		vector_add(a[u] * a[U + u], back, g.inner + u * U, U);
+		front[u] = vector_dot(p.inner + u * U, back, U);
+	}
+	through_silu(a, a + U, U, front);
+	vector_add(1, front, g.bias, U);
+	for (size_t i = 0; i < model->inputs; i++)
+		if (s[i] != 0)
+			vector_add(s[i], front, g.weight + i * U, U);
 }
 
 void statistics_model_apply(const struct statistics_model *model, const struct standardised *standardised,
 			    size_t rows, double *z)
 {
 	for (size_t r = 0; r < rows; r++)
-		z[r] = statistics_model_z(model, standardised->values + r * standardised->features, NULL);
+		z[r] = statistics_model_z(model, standardised->values + r * standardised->inputs, NULL);
 }
 
 double statistics_model_loss(const struct dataset *data, struct dataset_list list, enum objective objective,
@@ -177,7 +287,7 @@ struct training {
 	const struct statistics_options *options;
 	struct statistics_model *model;
 	float *gradient, *first, *second, *best;        /* [count] */
-	float *hidden;                  /* [rows of the largest impression, 2 units] */
+	float *hidden;                  /* [rows of the largest impression, 4 units] */
 	double *slope;                  /* [the same] */
 	double *z;                      /* [rows] */
 	uint32_t *order;
@@ -204,16 +314,16 @@ static void adam_step(struct training *t, double weight)
 static double add_impression(struct training *t, uint32_t impression, double *weight)
 {
 	const struct dataset *data = t->data;
-	size_t begin = (size_t)data->first[impression], F = data->features, U = t->model->units;
+	size_t begin = (size_t)data->first[impression], I = t->model->inputs, U = t->model->units;
 	size_t size = (size_t)data->first[impression + 1] - begin;
 	const float *values = t->standardised->values;
 	for (size_t k = 0; k < size; k++)
-		t->z[begin + k] = statistics_model_z(t->model, values + (begin + k) * F, t->hidden + 2 * U * k);
+		t->z[begin + k] = statistics_model_z(t->model, values + (begin + k) * I, t->hidden + 4 * U * k);
 	double loss = objective_loss(t->options->objective, t->z + begin, data->labels + begin, size, t->slope,
 				     NULL, weight);
 	for (size_t k = 0; k < size; k++)
 		if (t->slope[k] != 0)
-			statistics_model_gradient(t->model, values + (begin + k) * F, t->hidden + 2 * U * k,
+			statistics_model_gradient(t->model, values + (begin + k) * I, t->hidden + 4 * U * k,
 						  t->slope[k], t->gradient);
 	return loss;
 }
@@ -244,7 +354,7 @@ static void apply_to(struct training *t, struct dataset_list list)
 		for (int64_t r = t->data->first[list.impressions[k]]; r < t->data->first[list.impressions[k] + 1];
 		     r++)
 			t->z[r] = statistics_model_z(t->model,
-						     t->standardised->values + (size_t)r * t->data->features,
+						     t->standardised->values + (size_t)r * t->model->inputs,
 						     NULL);
 }
 
@@ -255,11 +365,13 @@ static enum status train_epochs(struct training *t, struct dataset_list train, s
 	struct statistics_model *model = t->model;
 	uint64_t random = options->seed;
 	memset(model->parameters, 0, model->count * sizeof *model->parameters);
-	float *output = model->parameters + 1 + model->features + model->units, *weight = output + model->units;
-	for (size_t i = 0; i < model->features * model->units; i++)
-		weight[i] = (float)((vector_uniform(&random) * 2 - 1) * sqrt(3.0 / (double)model->features));
+	struct parts p = parts_of(model, model->parameters);
+	for (size_t i = 0; i < model->inputs * model->units; i++)
+		p.weight[i] = (float)((vector_uniform(&random) * 2 - 1) * sqrt(1.0 / (double)model->inputs));
+	for (size_t i = 0; i < model->units * model->units; i++)
+		p.inner[i] = (float)((vector_uniform(&random) * 2 - 1) * sqrt(1.0 / (double)model->units));
 	for (size_t u = 0; u < model->units; u++)
-		output[u] = (float)((vector_uniform(&random) * 2 - 1) * .05);
+		p.output[u] = (float)((vector_uniform(&random) * 2 - 1) * .05);
 	size_t batches = (train.count + options->batch - 1) / options->batch;
 	t->steps = (double)(batches * options->epochs);
 	struct statistics_result best = {.stopping_loss = INFINITY};
@@ -313,7 +425,7 @@ enum status statistics_model_train(struct statistics_model *model, const struct 
 	for (size_t k = 0; k < stopping.count; k++)
 		stopping_rows += (size_t)(data->first[stopping.impressions[k] + 1] -
 					  data->first[stopping.impressions[k]]);
-	size_t hidden = largest * 2 * (model->units + 1);
+	size_t hidden = largest * 4 * (model->units + 1);
 	struct training t = {.data = data, .standardised = standardised, .options = options, .model = model};
 	t.gradient = mem_alloc_array(model->count, sizeof *t.gradient);
 	t.first = mem_alloc_zero(model->count, sizeof *t.first);

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct exit_heads *heads = NULL;
 	struct error error = {0};
 	float raw[FEATURES_COUNT_MAX];
-	double standardised[FEATURES_COUNT_MAX];
+	double standardised[EXIT_HEADS_INPUTS_MAX];
 	if (size < 2)
 		return 0;
 	size_t first = (size_t)data[0] | (size_t)data[1] << 8;
@@ -30,9 +30,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t f = 0; f < FEATURES_COUNT_MAX; f++)
 		raw[f] = f % 5 ? (float)f * 1e3f : NAN;
 	exit_heads_standardise(heads, raw, standardised);
+	double statistics = exit_heads_statistics(heads, standardised);
 	for (uint32_t i = 0; i < heads->count; i++) {
 		const struct exit_head_weights *head = &heads->heads[i];
-		double sum = exit_heads_before(heads, head, standardised);
+		double sum = head->intercept + statistics;
 		for (uint32_t c = 0; c < heads->width; c++)
 			sum += (double)head->norm[c] * (double)head->vector[c];
 		if (isnan(sum) || exit_heads_at(heads, head->layer) != head)

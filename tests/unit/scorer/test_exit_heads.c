@@ -9,16 +9,18 @@
 
 #include <check.h>
 
-enum { HEADS = 3, FEATURES = FEATURES_FIXED + FEATURES_PER_ATTRIBUTE, UNITS = 5, WIDTH = 32 };
+enum { HEADS = 3, FEATURES = FEATURES_FIXED + FEATURES_PER_ATTRIBUTE, MEMBERS = 2, UNITS = 5,
+       INPUTS = FEATURES + 2, WIDTH = 32 };
 static char *folder;
 static struct exit_heads heads;
 static struct exit_head_weights list[HEADS];
 static float values[4096];
 static char names[FEATURES][FEATURES_NAME_BYTES];
+static struct exit_input inputs[INPUTS];
 
 /* Heads at layers 1, 2 and 4, the second without hidden state, random but for the first, which reads the
- * model's own answer words when asked to. */
-static void make_heads(bool statistics)
+ * model's own answer words when asked to. Statistics: 0 none, 1 one hidden layer, 2 with an inner one. */
+static void make_heads(int statistics)
 {
 	const char *const attributes[] = {"brand"};
 	struct scorer_options options;
@@ -36,14 +38,27 @@ static void make_heads(bool statistics)
 	snprintf(heads.model, sizeof heads.model, "%s", bundle->content);
 	if (statistics) {
 		heads.features_count = FEATURES;
+		heads.inputs_count = INPUTS;
+		heads.inputs = inputs;
+		heads.members = MEMBERS;
 		heads.units = UNITS;
-		heads.mean = at, at += FEATURES;
-		float *scale = at;
 		for (int f = 0; f < FEATURES; f++) {
-			scale[f] = .5f + fabsf(scale[f]);
 			features_name((size_t)f, attributes, names[f]);
+			inputs[f] = (struct exit_input){(uint32_t)f, EXIT_INPUT_PLAIN};
 		}
-		heads.scale = at, at += FEATURES;
+		inputs[FEATURES] = (struct exit_input){FEATURES_USER + 4, EXIT_INPUT_LOG};
+		inputs[FEATURES + 1] = (struct exit_input){FEATURES_USER + 4, EXIT_INPUT_ZERO};
+		heads.mean = at, at += INPUTS;
+		for (int i = 0; i < 2 * INPUTS; i++)
+			at[i] = .5f + fabsf(at[i]);
+		heads.scale = at, at += INPUTS;
+		heads.bend = at, at += INPUTS;
+		heads.linear = at, at += INPUTS;
+		heads.weight = at, at += MEMBERS * UNITS * INPUTS;
+		heads.bias = at, at += MEMBERS * UNITS;
+		heads.output = at, at += MEMBERS * UNITS;
+		heads.inner = statistics > 1 ? at : NULL, at += MEMBERS * UNITS * UNITS;
+		heads.inner_bias = statistics > 1 ? at : NULL, at += MEMBERS * UNITS;
 	}
 	for (int i = 0; i < HEADS; i++) {
 		struct exit_head_weights *head = &list[i];
@@ -52,12 +67,6 @@ static void make_heads(bool statistics)
 						   .platt_b = -.1 * i, .intercept = (double)(.25f * (float)i)};
 		head->norm = at, at += WIDTH;
 		head->vector = at, at += WIDTH;
-		if (!statistics)
-			continue;
-		head->linear = at, at += FEATURES;
-		head->weight = at, at += UNITS * FEATURES;
-		head->bias = at, at += UNITS;
-		head->output = at, at += UNITS;
 	}
 	bundle_close(bundle);
 }
@@ -120,13 +129,25 @@ START_TEST(what_is_written_is_read)
 			same(got->norm, want->norm, WIDTH);
 			same(got->vector, want->vector, WIDTH);
 		}
-		same(got->linear, want->linear, FEATURES);
-		same(got->weight, want->weight, UNITS * FEATURES);
-		same(got->bias, want->bias, UNITS);
-		same(got->output, want->output, UNITS);
 	}
-	if (_i)
+	ck_assert_uint_eq(read->inputs_count, _i ? INPUTS : 0);
+	ck_assert_uint_eq(read->members, _i ? MEMBERS : 0);
+	if (_i) {
 		ck_assert_str_eq(read->names[FEATURES_FIXED], "brand_mean");
+		ck_assert_mem_eq(read->inputs, inputs, sizeof inputs);
+		same(read->mean, heads.mean, INPUTS);
+		same(read->scale, heads.scale, INPUTS);
+		same(read->bend, heads.bend, INPUTS);
+		same(read->linear, heads.linear, INPUTS);
+		same(read->weight, heads.weight, MEMBERS * UNITS * INPUTS);
+		same(read->bias, heads.bias, MEMBERS * UNITS);
+		same(read->output, heads.output, MEMBERS * UNITS);
+		ck_assert((read->inner != NULL) == (_i > 1) && (read->inner_bias != NULL) == (_i > 1));
+	}
+	if (_i > 1) {
+		same(read->inner, heads.inner, MEMBERS * UNITS * UNITS);
+		same(read->inner_bias, heads.inner_bias, MEMBERS * UNITS);
+	}
 	ck_assert_msg(heads_file_write(folder, read, NULL, &error) == STATUS_OK, "%s", error.text);
 	ck_assert_msg(exit_heads_open(folder, WIDTH, 4, &again, &error) == STATUS_OK, "%s", error.text);
 	ck_assert_str_ne(read->content, again->content);        /* the risk is gone */
@@ -191,6 +212,51 @@ static void score(const char *rule, const char *layers, struct seen *seen, struc
 	arena_destroy(arena);
 }
 
+static void silu(double *a, int count)
+{
+	for (int u = 0; u < count; u++)
+		a[u] = a[u] / (1 + exp(-a[u]));
+}
+
+/* The formula once more, from the heads in memory and the request's raw features. */
+static double statistics_by_hand(const float *raw)
+{
+	double s[INPUTS], z = 0;
+	for (int i = 0; i < INPUTS; i++) {
+		double f = (double)raw[inputs[i].feature], g = f;
+		if (i == FEATURES)
+			g = (f < 0 ? -1 : 1) * log(1 + fabs(f) / (double)heads.bend[i]);
+		if (i == FEATURES + 1)
+			g = f == 0 ? 1 : 0;
+		s[i] = isnan(f) ? 0 : (g - (double)heads.mean[i]) / (double)heads.scale[i];
+		s[i] = s[i] < -8 ? -8 : s[i] > 8 ? 8 : s[i];
+		z += (double)heads.linear[i] * s[i];
+	}
+	for (int k = 0; k < MEMBERS; k++) {
+		double first[UNITS], second[UNITS], *last = first;
+		for (int u = 0; u < UNITS; u++) {
+			int row = k * UNITS + u;
+			first[u] = (double)heads.bias[row];
+			for (int i = 0; i < INPUTS; i++)
+				first[u] += (double)heads.weight[row * INPUTS + i] * s[i];
+		}
+		silu(first, UNITS);
+		for (int u = 0; heads.inner && u < UNITS; u++) {
+			int row = k * UNITS + u;
+			second[u] = (double)heads.inner_bias[row];
+			for (int v = 0; v < UNITS; v++)
+				second[u] += (double)heads.inner[row * UNITS + v] * first[v];
+		}
+		if (heads.inner) {
+			silu(second, UNITS);
+			last = second;
+		}
+		for (int u = 0; u < UNITS; u++)
+			z += (double)heads.output[k * UNITS + u] * last[u];
+	}
+	return z;
+}
+
 static double logit(double p)
 {
 	return log(p / (1 - p));
@@ -205,7 +271,7 @@ START_TEST(a_bundle_serves_the_formula)
 	struct candidate_score scores[3];
 	char plain_id[160], heads_id[160], none_id[160];
 	tiny_write(folder, "exitpoll.json", "{\"name\": \"tiny\", \"model\": \".\"}");
-	make_heads(true);
+	make_heads(1 + _i);
 	score("fixed", "1,2,4", &without, scores, false, plain_id);
 
 	/* The model's own reading, with statistics beside it. */
@@ -221,9 +287,11 @@ START_TEST(a_bundle_serves_the_formula)
 	for (int i = 0; i < HEADS; i++) {
 		list[i].norm = norm;
 		list[i].vector = difference;
-		for (int f = 0; f < FEATURES; f++)
-			((float *)list[i].linear)[f] *= .1f;
 	}
+	for (int i = 0; i < INPUTS; i++)
+		((float *)heads.linear)[i] *= .1f;
+	for (int i = 0; i < MEMBERS * UNITS; i++)
+		((float *)heads.output)[i] *= .2f;      /* logits of few units: p keeps its digits */
 	write_heads();
 	score("fixed", NULL, &with, scores, true, heads_id);
 	ck_assert_str_ne(plain_id, heads_id);
@@ -231,26 +299,14 @@ START_TEST(a_bundle_serves_the_formula)
 	ck_assert_int_eq(exit_heads_open(folder, WIDTH, 4, &read, &error), STATUS_OK);
 	for (size_t c = 0; c < 3; c++) {
 		float raw[FEATURES];
-		double standardised[FEATURES];
+		double standardised[INPUTS];
 		features_fill(&request, c, raw, FEATURES);
 		exit_heads_standardise(read, raw, standardised);
-		for (int f = 0; f < FEATURES; f++) {
-			double want = isnan(raw[f]) ? 0 : ((double)raw[f] - (double)heads.mean[f]) /
-							  (double)heads.scale[f];
-			want = want < -8 ? -8 : want > 8 ? 8 : want;
-			ck_assert_double_eq_tol(standardised[f], want, 1e-12);
-		}
+		double by_hand = statistics_by_hand(raw);
+		ck_assert_double_eq_tol(exit_heads_statistics(read, standardised), by_hand, 1e-10);
 		for (int i = 0; i < HEADS; i++) {
 			const struct exit_head_weights *head = &list[i];
-			double want = head->intercept;
-			for (int f = 0; f < FEATURES; f++)
-				want += (double)head->linear[f] * standardised[f];
-			for (int u = 0; u < UNITS; u++) {
-				double a = head->bias[u];
-				for (int f = 0; f < FEATURES; f++)
-					a += (double)head->weight[u * FEATURES + f] * standardised[f];
-				want += (double)head->output[u] * a / (1 + exp(-a));
-			}
+			double want = head->intercept + by_hand;
 			if (head->hidden)
 				want += logit(without.p[c][head->layer]);
 			ck_assert_double_eq_tol(logit(with.p[c][head->layer]), want, 2e-4);
@@ -300,7 +356,7 @@ START_TEST(heads_of_something_else_are_refused)
 	struct scorer_options options;
 	scorer_options_defaults(&options);
 	options.model = folder;
-	make_heads(true);
+	make_heads(2);
 	write_heads();
 	options.exit_layers = "1,3";
 	refused(&options, STATUS_CONFIG, "no trained head at layer 3");
@@ -319,9 +375,9 @@ START_TEST(heads_of_something_else_are_refused)
 	write_heads();
 	refused(&options, STATUS_CORRUPT, "no weight");
 	values[0] = 0;
-	values[FEATURES] = 0;
+	values[INPUTS] = 0;
 	write_heads();
-	refused(&options, STATUS_CORRUPT, "scale must be positive");
+	refused(&options, STATUS_CORRUPT, "input 0: a scale must be positive");
 }
 END_TEST
 
@@ -332,27 +388,31 @@ START_TEST(policies_are_checked)
 #define POLICY "\"policy\": {\"rule\": \"fixed\", \"layers\": [2]}, "
 	static const struct { const char *json, *want; enum status status; } wrong[] = {
 		{"{", "byte", STATUS_CORRUPT},
-		{"{}", "\"version\" must be 1", STATUS_UNSUPPORTED},
-		{"{\"version\": 2}", "\"version\" must be 1", STATUS_UNSUPPORTED},
-		{"{\"version\": 1}", "trained_until", STATUS_CONFIG},
-		{"{\"version\": 1, \"trained_until\": 1}", "\"model\" must be a hash", STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES POLICY HEAD "}", "\"features\" must name", STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES POLICY HEAD ", \"features\": [\"x\"]}", "must name none or 14",
+		{"{}", "\"version\" must be 2", STATUS_UNSUPPORTED},
+		{"{\"version\": 3}", "\"version\" must be 2", STATUS_UNSUPPORTED},
+		{"{\"version\": 2, " HASHES POLICY HEAD ", \"features\": [], \"members\": 0}",
+		 "\"members\" must be", STATUS_CONFIG},
+		{"{\"version\": 2, " HASHES POLICY HEAD ", \"features\": [], \"inputs\": [\"log x\"]}",
+		 "\"inputs\" must list", STATUS_CONFIG},
+		{"{\"version\": 2}", "trained_until", STATUS_CONFIG},
+		{"{\"version\": 2, \"trained_until\": 1}", "\"model\" must be a hash", STATUS_CONFIG},
+		{"{\"version\": 2, " HASHES POLICY HEAD "}", "\"features\" must name", STATUS_CONFIG},
+		{"{\"version\": 2, " HASHES POLICY HEAD ", \"features\": [\"x\"]}", "must name none or 14",
 		 STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES POLICY HEAD ", \"features\": [], \"extra\": 1}", "unknown key",
+		{"{\"version\": 2, " HASHES POLICY HEAD ", \"features\": [], \"extra\": 1}", "unknown key",
 		 STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES HEAD ", \"features\": [], \"policy\": {\"rule\": \"none\"}}",
+		{"{\"version\": 2, " HASHES HEAD ", \"features\": [], \"policy\": {\"rule\": \"none\"}}",
 		 "rule none", STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES HEAD ", \"features\": []}", "exit.layers is empty", STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES HEAD ", \"features\": [], \"policy\": {\"rule\": \"fixed\", "
+		{"{\"version\": 2, " HASHES HEAD ", \"features\": []}", "exit.layers is empty", STATUS_CONFIG},
+		{"{\"version\": 2, " HASHES HEAD ", \"features\": [], \"policy\": {\"rule\": \"fixed\", "
 		 "\"layers\": [3]}}", "head 0 is of layer 2", STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES HEAD ", \"features\": [], \"policy\": {\"rule\": \"fixed\", "
+		{"{\"version\": 2, " HASHES HEAD ", \"features\": [], \"policy\": {\"rule\": \"fixed\", "
 		 "\"layers\": [2, 3]}}", "one for each of the 2 layers", STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES POLICY "\"features\": [], \"heads\": [{\"layer\": 2}]}",
+		{"{\"version\": 2, " HASHES POLICY "\"features\": [], \"heads\": [{\"layer\": 2}]}",
 		 "a head needs", STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES POLICY "\"features\": [], \"heads\": [{\"layer\": 2, \"hidden\": "
+		{"{\"version\": 2, " HASHES POLICY "\"features\": [], \"heads\": [{\"layer\": 2, \"hidden\": "
 		 "false, \"a\": 1, \"b\": 0}]}", "neither the hidden state nor", STATUS_CONFIG},
-		{"{\"version\": 1, " HASHES POLICY "\"features\": [], \"heads\": [{\"layer\": 2, \"hidden\": "
+		{"{\"version\": 2, " HASHES POLICY "\"features\": [], \"heads\": [{\"layer\": 2, \"hidden\": "
 		 "true, \"a\": -1, \"b\": 0}]}", "a must be positive", STATUS_CONFIG},
 	};
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -371,7 +431,7 @@ START_TEST(tensors_must_belong_to_a_head)
 {
 	struct exit_heads *read = NULL;
 	struct error error = {0};
-	make_heads(true);
+	make_heads(2);
 	heads.count = heads.policy.layers_count = 2;
 	write_heads();
 	char path[512], saved[512];
@@ -393,7 +453,7 @@ int main(void)
 	TCase *tests = tcase_create("exit heads");
 	tcase_set_timeout(tests, 120);
 	tcase_add_checked_fixture(tests, setup, teardown);
-	tcase_add_loop_test(tests, what_is_written_is_read, 0, 2);
+	tcase_add_loop_test(tests, what_is_written_is_read, 0, 3);
 	tcase_add_loop_test(tests, a_bundle_serves_the_formula, 0, 2);
 	tcase_add_test(tests, heads_of_something_else_are_refused);
 	tcase_add_test(tests, policies_are_checked);

@@ -118,6 +118,56 @@ START_TEST(the_level_has_the_labels_mean)
 }
 END_TEST
 
+/* A feature of wide spread is read as a logarithm, too, one that is often 0 as an indicator, and nothing is
+ * seen of other rows than the training part's. */
+START_TEST(inputs_follow_the_shape_of_features)
+{
+	struct standardised *s = NULL, *same = NULL;
+	struct error error = {0};
+	make(false);
+	uint64_t random = 9;
+	for (int r = 0; r < ROWS; r++) {
+		values[r * FEATURES + 1] = r % 3 ? (float)exp(3 * normal(&random)) * (r % 2 ? 1 : -1) : 0;
+		values[r * FEATURES] = r % 50 ? (float)normal(&random) : NAN;
+	}
+	ck_assert_int_eq(standardised_create(&data, list_of(0, 400), &s, &error), STATUS_OK);
+	ck_assert_uint_eq(s->features, FEATURES);
+	ck_assert_uint_eq(s->inputs, FEATURES + 2);
+	ck_assert(s->input[FEATURES].feature == 1 && s->input[FEATURES].kind == EXIT_INPUT_LOG);
+	ck_assert(s->input[FEATURES + 1].feature == 1 && s->input[FEATURES + 1].kind == EXIT_INPUT_ZERO);
+	double logarithms = 0, some = 0, sum = 0, squares = 0;
+	for (int r = 0; r < 400 * EACH; r++)
+		if (values[r * FEATURES + 1] != 0) {
+			logarithms += log(fabs((double)values[r * FEATURES + 1]));
+			some += 1;
+		}
+	ck_assert_double_eq_tol((double)s->bend[FEATURES], exp(logarithms / some), 1e-5);
+	for (int r = 0; r < ROWS; r++) {
+		const float *row = s->values + (size_t)r * s->inputs;
+		double raw = (double)values[r * FEATURES + 1], bend = (double)s->bend[FEATURES];
+		double want = raw == 0 ? 0 : (raw < 0 ? -1 : 1) * log(1 + fabs(raw) / bend);
+		want = (want - (double)s->mean[FEATURES]) / (double)s->scale[FEATURES];
+		ck_assert_double_eq_tol((double)row[FEATURES], want, 1e-4);
+		ck_assert(isnan(values[r * FEATURES]) ? row[0] == 0 : true);
+		ck_assert((row[FEATURES + 1] > 0) == (raw == 0));
+		if (r < 400 * EACH) {
+			sum += (double)row[FEATURES];
+			squares += (double)row[FEATURES] * (double)row[FEATURES];
+		}
+	}
+	ck_assert_double_eq_tol(sum / (400 * EACH), 0, 1e-4);
+	ck_assert_double_eq_tol(squares / (400 * EACH), 1, 1e-3);
+	for (int r = 400 * EACH; r < ROWS; r++)
+		values[r * FEATURES + 1] = 1e9f;
+	ck_assert_int_eq(standardised_create(&data, list_of(0, 400), &same, &error), STATUS_OK);
+	ck_assert_uint_eq(same->inputs, s->inputs);
+	ck_assert_mem_eq(same->mean, s->mean, s->inputs * sizeof *s->mean);
+	ck_assert_mem_eq(same->bend, s->bend, s->inputs * sizeof *s->bend);
+	standardised_destroy(s);
+	standardised_destroy(same);
+}
+END_TEST
+
 START_TEST(the_statistics_gradient_is_the_difference)
 {
 	struct standardised *s = NULL;
@@ -125,13 +175,13 @@ START_TEST(the_statistics_gradient_is_the_difference)
 	struct error error = {0};
 	make(_i);
 	ck_assert_int_eq(standardised_create(&data, list_of(0, 400), &s, &error), STATUS_OK);
-	ck_assert_int_eq(statistics_model_create(FEATURES, 8, &model, &error), STATUS_OK);
+	ck_assert_int_eq(statistics_model_create(s->inputs, 8, &model, &error), STATUS_OK);
 	uint64_t random = 5;
 	for (size_t i = 0; i < model->count; i++)
 		model->parameters[i] = (float)normal(&random) * .5f;
-	float *gradient = calloc(model->count, sizeof *gradient), scratch[16];
+	float *gradient = calloc(model->count, sizeof *gradient), scratch[32];
 	for (int r = 0; r < 20; r++) {
-		const float *row = s->values + r * FEATURES;
+		const float *row = s->values + (size_t)r * s->inputs;
 		memset(gradient, 0, model->count * sizeof *gradient);
 		statistics_model_z(model, row, scratch);
 		statistics_model_gradient(model, row, scratch, 1, gradient);
@@ -161,7 +211,7 @@ static double train_statistics(size_t units, uint64_t seed, float **parameters, 
 	struct statistics_options options = {units, data.clicked ? OBJECTIVE_SOFTMAX : OBJECTIVE_LOGISTIC, .02,
 					     1e-4, 25, 16, seed, NULL};
 	ck_assert_int_eq(standardised_create(&data, list_of(0, 400), &s, &error), STATUS_OK);
-	ck_assert_int_eq(statistics_model_create(FEATURES, units, &model, &error), STATUS_OK);
+	ck_assert_int_eq(statistics_model_create(s->inputs, units, &model, &error), STATUS_OK);
 	ck_assert_msg(statistics_model_train(model, &data, s, list_of(0, 400), list_of(400, 100), &options,
 					     &result, &error) == STATUS_OK, "%s", error.text);
 	ck_assert(result.epoch >= 1 && result.epoch <= 25);
@@ -401,6 +451,7 @@ int main(void)
 	tcase_set_timeout(tests, 120);
 	tcase_add_loop_test(tests, losses_have_their_slopes, 0, 2);
 	tcase_add_test(tests, the_level_has_the_labels_mean);
+	tcase_add_test(tests, inputs_follow_the_shape_of_features);
 	tcase_add_loop_test(tests, the_statistics_gradient_is_the_difference, 0, 2);
 	tcase_add_loop_test(tests, the_hidden_layer_bends, 0, 2);
 	tcase_add_loop_test(tests, the_hidden_gradient_is_the_difference, 0, 2);
