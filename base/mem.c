@@ -5,6 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Read by jemalloc when it starts (another allocator does not know it): its memory asks for huge pages, which
+ * spare searches the table of small ones, and forks copying it (huge.h). */
+extern const char *const malloc_conf;
+const char *const malloc_conf = "thp:always";
+
 static _Thread_local long fail_after = -1;
 
 void mem_fail_after(long successes)

@@ -3,6 +3,7 @@
 #include "ops/cli/saver.h"
 
 #include "base/clock.h"
+#include "base/huge.h"
 #include "base/log.h"
 #include "graph-updater/snapshot_child.h"
 
@@ -10,6 +11,8 @@
 
 /* Told to stop, the whole process has ten seconds; commits take their part of them. */
 enum { LOOK_MS = 20, STOP_WAIT_MS = 5000 };
+/* Made one again with every step: each is a copy of 2 MiB. */
+enum { GATHER_PAGES = 4 };
 
 static void count(struct saver *saver, int64_t pause_ns, enum status status, const char *why)
 {
@@ -77,8 +80,15 @@ enum status saver_step(struct saver *saver, const struct updater *updater, bool 
 	struct error why = {0};
 	enum status outcome;
 
-	if (!saver->folder || !updater || !is_over(saver, 0, &outcome, &why) || !at_cut ||
-	    saver->events < saver->every_events)
+	if (!saver->folder || !updater)
+		return STATUS_OK;
+	if (saver->child) {
+		if (!is_over(saver, 0, &outcome, &why))
+			return STATUS_OK;
+		saver->gather = huge_gather_begin();
+	}
+	/* What the last child has cost, before the next one. */
+	if (huge_gather_some(&saver->gather, GATHER_PAGES) || !at_cut || saver->events < saver->every_events)
 		return STATUS_OK;
 	return begin(saver, updater, false, error);
 }
@@ -123,6 +133,8 @@ enum status saver_finish(struct saver *saver, const struct updater *updater, boo
 
 void saver_abandon(struct saver *saver)
 {
+	huge_gather_destroy(saver->gather);
+	saver->gather = NULL;
 	if (!saver->child)
 		return;
 	snapshot_child_abandon(&saver->child);

@@ -10,6 +10,7 @@
 #include "graph-updater/updater.h"
 
 struct snapshot_child;
+struct huge_gather;
 
 struct saver_totals {
 	uint64_t written, failed;
@@ -26,6 +27,7 @@ struct saver {
 	uint64_t events;                /* graph events since the last one began; the pipeline counts them */
 	bool missing;                   /* the last one did not come to be */
 	struct snapshot_child *child;   /* NULL: none is being written */
+	struct huge_gather *gather;     /* after one: of its pages, until it is done; else NULL */
 	int64_t version, began_ns;      /* of the one being written */
 };
 

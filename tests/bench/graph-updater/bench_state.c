@@ -7,6 +7,7 @@
  * items such with a mean of 20, joined at random (configuration model; a pair drawn twice is one edge), and
  * all embeddings are flushed. The same EDGES, THRESHOLD and FOLDER find what an earlier run has made. */
 #include "base/clock.h"
+#include "base/huge.h"
 #include "graph-updater/export.h"
 #include "graph-updater/snapshot.h"
 #include "graph-updater/snapshot_child.h"
@@ -19,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEGREE_MIN = 8, ROUNDS = 5, STREAM_BATCH = 256, THREADS = 2 };
+enum { DEGREE_MIN = 8, ROUNDS = 5, STREAM_BATCH = 256, THREADS = 2, GATHER_PAGES = 4 };
 #define USER_EXPONENT 1.42      /* mean 27.1 of 8 a / (a - 1) */
 #define ITEM_EXPONENT 1.68      /* mean 19.8 */
 
@@ -186,7 +187,7 @@ static void stream(struct updater *updater, uint32_t events)
 
 static void measure_snapshots(struct updater *updater, const char *folder)
 {
-	double pauses[ROUNDS], writes[ROUNDS], before, beside, start_cpu_ms;
+	double pauses[ROUNDS], writes[ROUNDS], before, beside, start_cpu_ms, gather_cpu_ms;
 	struct error error = {0};
 
 	stream(updater, 20 * STREAM_BATCH);
@@ -194,8 +195,9 @@ static void measure_snapshots(struct updater *updater, const char *folder)
 		struct snapshot_child_options options = {.folder = folder, .oldest_unanswered_ms = INT64_MAX,
 							 .lock_fd = -1};
 		struct snapshot_child *child = NULL;
+		struct huge_gather *gather;
 		enum status status = STATUS_OK;
-		uint32_t events = 0;
+		uint32_t events = 0, steps;
 		int64_t start_ns = clock_steady_ns();
 		stream(updater, 20 * STREAM_BATCH);
 		before = 20 * STREAM_BATCH / ms_since(start_ns);
@@ -208,10 +210,15 @@ static void measure_snapshots(struct updater *updater, const char *folder)
 			stream(updater, STREAM_BATCH);
 		must(status, &error);
 		writes[round] = ms_since(start_ns);
+		gather = huge_gather_begin();
+		gather_cpu_ms = cpu_ms();
+		for (steps = 1; huge_gather_some(&gather, GATHER_PAGES); steps++)
+			;
+		gather_cpu_ms = cpu_ms() - gather_cpu_ms;
 		beside = events / writes[round];
-		printf("  snapshot %d: stood still %.1f ms (%.1f ms of processor time), written in %.0f ms; "
-		       "%.0f events/ms before, %.0f beside\n", round + 1, pauses[round], start_cpu_ms, writes[round],
-		       before, beside);
+		printf("  snapshot %d: stood still %.1f ms (%.1f ms of processor time), written in %.0f ms; %.0f events/ms "
+		       "before, %.0f beside; huge pages gathered in %u steps of %.2f ms of processor time\n", round + 1,
+		       pauses[round], start_cpu_ms, writes[round], before, beside, steps, gather_cpu_ms / steps);
 	}
 	qsort(pauses, ROUNDS, sizeof *pauses, ascending);
 	qsort(writes, ROUNDS, sizeof *writes, ascending);
