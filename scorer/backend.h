@@ -8,6 +8,7 @@
 #ifndef EXITPOLL_SCORER_BACKEND_H
 #define EXITPOLL_SCORER_BACKEND_H
 
+#include "base/advance.h"
 #include "scorer/batch.h"
 #include "scorer/exit_policy.h"
 #include "scorer/model.h"
@@ -31,6 +32,7 @@ struct backend_options {
 	/* "auto" | "fp32" | "bf16"; for tests of the cpu backend also "bf16-dot" and "bf16-tile", the products
 	 * of AVX512_BF16 and of AMX in plain C. */
 	const char *precision;
+	const struct advance *loading;  /* hears of weights in bytes, where loading is long; NULL: nobody listens */
 };
 
 /* What reads a click probability out of a hidden row: z[v] = rms_norm(x, norm) . vectors[v]. Borrowed. */

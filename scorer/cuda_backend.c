@@ -210,7 +210,8 @@ static enum status cuda_create(const struct model_view *model, const struct back
 	    (status = b->device_table->open((uint32_t)padded(options->rows_max), &b->device, error)) ||
 	    (status = prepare_products(b, error)) || (status = take_memory(b, error)) ||
 	    (status = upload_angles(b, error)) ||
-	    (status = cuda_weights_load(model, options->layers, b->device_table, b->device, &b->weights, error)) ||
+	    (status = cuda_weights_load(model, options->layers, b->device_table, b->device, options->loading,
+				       &b->weights, error)) ||
 	    (status = b->device_table->wait(b->device, error))) {
 		if (error)
 			error_prefix(error, "scorer.backend cuda");

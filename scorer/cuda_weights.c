@@ -14,6 +14,8 @@ struct loader {
 	float *piece;                   /* [piece_values] */
 	device_half *rounded;           /* [piece_values] */
 	size_t piece_values;
+	const struct advance *advance;
+	uint64_t done, total;           /* bytes on their way to the device */
 };
 
 uint64_t cuda_weights_bytes(const struct model_config *c, uint32_t layers)
@@ -55,6 +57,8 @@ static enum status load_matrix(struct loader *l, enum model_tensor tensor, uint3
 					  values * sizeof *l->rounded, error);
 		if (status)
 			return status;
+		l->done += values * sizeof *l->rounded;
+		advance_tell(l->advance, "weights to the GPU", l->done, l->total);
 	}
 	return STATUS_OK;
 }
@@ -116,10 +120,14 @@ static size_t largest(const struct model_config *c)
 }
 
 enum status cuda_weights_load(const struct model_view *model, uint32_t layers, const struct device_table *table,
-			      struct device *device, struct cuda_weights *out, struct error *error)
+			      struct device *device, const struct advance *loading, struct cuda_weights *out,
+			      struct error *error)
 {
 	const struct model_config *c = &model->config;
-	struct loader loader = {.model = model, .table = table, .device = device, .piece_values = largest(c)};
+	struct loader loader = {
+		.model = model, .table = table, .device = device, .piece_values = largest(c), .advance = loading,
+		.total = cuda_weights_bytes(c, layers),
+	};
 	enum status status = STATUS_OK;
 	if (layers > CUDA_LAYERS_MAX)
 		return error_set(error, STATUS_UNSUPPORTED, "%u layers; at most %d", layers, CUDA_LAYERS_MAX);

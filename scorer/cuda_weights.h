@@ -24,6 +24,7 @@ uint64_t cuda_weights_bytes(const struct model_config *config, uint32_t layers);
 
 /* Reads a piece, rounds it, and sends it off while the next one is read. */
 enum status cuda_weights_load(const struct model_view *model, uint32_t layers, const struct device_table *table,
-			      struct device *device, struct cuda_weights *out, struct error *error);
+			      struct device *device, const struct advance *loading, struct cuda_weights *out,
+			      struct error *error);
 
 #endif

@@ -72,6 +72,7 @@ enum status engine_open_backend(const struct scorer_options *options, const stru
 				 why_not.status ? ": " : "; the cpu backend has fp32 and bf16", why_not.text);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	backend_options->precision = precision;
+	backend_options->loading = options->loading;
 	backend_options->threads = options->threads ? (uint32_t)options->threads
 				   : cores > 0	    ? (uint32_t)cores
 						    : 1;

@@ -5,6 +5,7 @@
 #ifndef EXITPOLL_SCORER_SCORER_H
 #define EXITPOLL_SCORER_SCORER_H
 
+#include "base/advance.h"
 #include "base/status.h"
 #include "schemas/event.h"
 
@@ -23,6 +24,7 @@ struct scorer_options {
 	size_t threads;                 /* scorer.threads; 0: all */
 	bool deadlines;                 /* false in a backfill unless deadline.replay */
 	bool (*stopping)(void);         /* asked between layers; NULL: never */
+	const struct advance *loading;  /* hears how far weights are on their way to a GPU; NULL: nobody listens */
 };
 void scorer_options_defaults(struct scorer_options *options);
 

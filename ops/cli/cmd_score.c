@@ -1,5 +1,6 @@
 /* cmd_score.c - `exitpoll score`: one scoring request as JSON, or one raw prompt, without a stream. */
 #include "ops/cli/cli.h"
+#include "ops/cli/progress.h"
 #include "ops/cli/score_request.h"
 #include "scorer/score_prompt.h"
 #include "scorer/score_trace.h"
@@ -15,7 +16,7 @@ enum { INPUT_BYTES_MAX = 16 << 20, ANSWER_BYTES = 128 };
 struct arguments {
 	struct scorer_options scorer;
 	const char *prompt_file, *answers;
-	bool layers, trace, no_special, ids, prompts;
+	bool layers, trace, no_special, ids, prompts;	struct progress_parts bar;      /* while weights are loaded */
 };
 
 enum option_key { KEY_MODEL = 0x100, KEY_PROMPT, KEY_ANSWERS, KEY_PRECISION, KEY_LAYERS, KEY_TRACE, KEY_NO_SPECIAL,
@@ -207,7 +208,7 @@ static enum status score_lines(const struct arguments *arguments, struct score_p
 	return status;
 }
 
-static enum status score_raw(const struct arguments *arguments, struct error *error)
+static enum status score_raw(struct arguments *arguments, struct error *error)
 {
 	struct score_prompt *scoring = NULL;
 	struct score_prompt_result *result = mem_alloc_zero(1, sizeof *result);
@@ -228,6 +229,7 @@ static enum status score_raw(const struct arguments *arguments, struct error *er
 		status = read_input(arguments->prompt_file, &text, &size, error);
 	if (status == STATUS_OK)
 		status = score_prompt_open(&arguments->scorer, comma ? answers : NULL, comma, &scoring, error);
+	progress_end(&arguments->bar.progress);
 	if (status == STATUS_OK && arguments->ids)
 		status = score_lines(arguments, scoring, text, size, result, error);
 	else if (status == STATUS_OK)
@@ -329,7 +331,7 @@ static void print_prediction(const struct arguments *arguments, struct scorer *s
 	puts("]}");
 }
 
-static enum status score_impression(const struct arguments *arguments, struct error *error)
+static enum status score_impression(struct arguments *arguments, struct error *error)
 {
 	struct scorer *scorer = NULL;
 	struct arena *arena = arena_create((size_t)1 << 28);
@@ -346,6 +348,7 @@ static enum status score_impression(const struct arguments *arguments, struct er
 		status = score_request_parse((struct text_view){text, size}, arena, &request, error);
 	if (status == STATUS_OK)
 		status = scorer_create(&arguments->scorer, &scorer, error);
+	progress_end(&arguments->bar.progress);
 	if (status == STATUS_OK && arguments->trace)
 		scorer_set_trace(scorer, on_trace, &traces);
 	if (status == STATUS_OK)
@@ -367,6 +370,9 @@ int cmd_score(int argc, char **argv)
 	enum status status;
 
 	scorer_options_defaults(&arguments.scorer);
+	arguments.bar.wanted = true;
+	struct advance loading = {progress_part, &arguments.bar};
+	arguments.scorer.loading = &loading;
 	argp_err_exit_status = status_exit_code(STATUS_USAGE);
 	argp_parse(&parser, argc, argv, 0, NULL, &arguments);
 	status = arguments.prompt_file ? score_raw(&arguments, &error) : score_impression(&arguments, &error);

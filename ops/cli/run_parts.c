@@ -2,6 +2,7 @@
 #include "ops/cli/cmd_run.h"
 
 #include "ops/cli/cli.h"
+#include "ops/cli/progress.h"
 #include "schemas/container.h"
 #include "scorer/features.h"
 
@@ -121,7 +122,12 @@ static enum status create_scorer(const struct run_options *options, struct run_p
 	parts->scorer_options.model = options->model;
 	parts->scorer_options.stopping = cli_stopping;
 	parts->scorer_options.deadlines = live || config_boolean(parts->config, "deadline.replay");
+	struct progress_parts bar = {.wanted = !options->quiet && !options->json};
+	struct advance loading = {progress_part, &bar};
+	parts->scorer_options.loading = &loading;
 	enum status status = scorer_create(&parts->scorer_options, &parts->scorer, error);
+	parts->scorer_options.loading = NULL;
+	progress_end(&bar.progress);
 	return status || options->stage == STAGE_SCORER ? status : check_features(parts, error);
 }
 

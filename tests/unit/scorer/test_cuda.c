@@ -317,6 +317,20 @@ START_TEST(wrong_accesses_are_errors)
 }
 END_TEST
 
+struct heard {
+	uint64_t times, done, total;
+};
+
+static void hear(void *context, const char *what, uint64_t done, uint64_t total)
+{
+	struct heard *heard = context;
+	ck_assert_str_eq(what, "weights to the GPU");
+	ck_assert_uint_gt(done, heard->done);
+	heard->times++;
+	heard->done = done;
+	heard->total = total;
+}
+
 START_TEST(failures_have_names)
 {
 	static const struct { const char *fault; enum status status; int exit; const char *text; } faults[] = {
@@ -341,7 +355,11 @@ START_TEST(failures_have_names)
 	options.precision = _i % 2 ? "fp32" : "bf16";
 	ck_assert_int_eq(backend_cuda.create(&m->view, &options, &backend, &error), STATUS_UNSUPPORTED);
 	options.precision = "fp16";
+	struct heard heard = {0};
+	options.loading = &(struct advance){hear, &heard};
 	ck_assert_int_eq(backend_cuda.create(&m->view, &options, &backend, &error), STATUS_OK);
+	ck_assert_uint_ge(heard.times, 15);     /* once a matrix at least */
+	ck_assert(heard.done > .95 * (double)heard.total && heard.done <= heard.total);
 	ck_assert_ptr_nonnull(strstr(backend_cuda.describe(backend), "cuda: fp16"));
 	/* auto never takes an emulation */
 	ck_assert(!cuda_is_better(&m->view.config, &options, &error));

@@ -46,7 +46,8 @@ static uint32_t pack(struct batch *batch, uint32_t vocabulary, uint32_t variant,
 			ids[i] = (int32_t)((i * 2654435761u + part * 97 + variant * 31) >> 7) % (int32_t)vocabulary;
 		batch_add_prefix(batch, ids, parts[part].prefix);
 		for (uint32_t s = 0; s < parts[part].suffixes; s++)
-			batch_add_suffix(batch, ids + 33 + s + variant, 1 + (parts[part].length + s) % 66, tag++, deadline_ms);
+			batch_add_suffix(batch, ids + 33 + s + variant, 1 + (parts[part].length + s) % 66, tag++,
+					 deadline_ms);
 	}
 	ck_assert_uint_eq(tag, SUFFIXES);
 	return tag;
