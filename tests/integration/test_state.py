@@ -46,6 +46,15 @@ def import_table(folder, seed, users=150, items=90, rows=2500):
     return folder / "events"
 
 
+def write_seeds(name, ids, dimensions=64, seed=1):
+    """Trained seeds as anyone writes them with numpy."""
+    rows = numpy.random.default_rng(seed).normal(0, .25, (len(ids), dimensions)).clip(-1, 1).astype("<f4")
+    numpy.save(f"{name}.npy", rows)
+    with open(f"{name}.ids", "w") as out:
+        out.writelines(f"{text}\n" for text in ids)
+    return rows
+
+
 def propagate(pairs, seeds, item_ids, layers):
     """LightGCN in doubles: H^(k) = D^-1/2 A D^-1/2 H^(k-1), users and items, from the items' seeds."""
     user_ids = sorted({user for user, _ in pairs})
@@ -65,16 +74,26 @@ def propagate(pairs, seeds, item_ids, layers):
 def test_import_run_export_equals_numpy():
     with Scratch() as folder:
         events = import_table(folder, seed=3)
-        for layers in (1, 3):
-            state = folder / f"state{layers}"
-            run("run", "--stage", "graph-updater", "--from", events, "--to", folder / f"out{layers}", "--state", state,
-                "--set", "graph.threshold=0", "--set", f"graph.layers={layers}",
-                "--set", "graph.flush_events=100")     # 2,500 events: the last flush has seen them all
+        known = [f"i{item}" for item in range(0, 90, 2)]
+        given = dict(zip(known, write_seeds(folder / "trained", known)))
+        for layers, trained in ((1, False), (3, False), (1, True), (3, True)):
+            state = folder / f"state{layers}{trained}"
+            run("run", "--stage", "graph-updater", "--from", events, "--to", folder / f"out{layers}{trained}",
+                "--state", state, "--set", "graph.threshold=0", "--set", f"graph.layers={layers}",
+                "--set", "graph.flush_events=100",     # 2,500 events: the last flush has seen them all
+                *(["--set", f"graph.item_seeds={folder / 'trained'}"] if trained else []))
             table = open(f"{exported(folder, state, 'graph')}.tsv").read().split("\n")[1:-1]
             pairs = [tuple(line.split("\t")[:2]) for line in table]
             check(len(pairs) == len(set(pairs)) == 2500, f"{len(pairs)} edges")
             item_ids, seeds = rows_of(exported(folder, state, "seeds"))
-            check(set(numpy.unique(seeds)) == {-1.0, 1.0}, "seeds are not +-1")
+            if trained:
+                worst = max(numpy.abs(row - given[text]).max() for text, row in zip(item_ids, seeds) if text in given)
+                check(worst <= .5 / 8192 + 1e-9, f"seeds differ from those given by {worst}")
+                by_hash = numpy.array([row for text, row in zip(item_ids, seeds) if text not in given])
+                check(len(by_hash) > 20 and len(numpy.unique(numpy.abs(by_hash))) == 1, "no hash for unknown ids")
+                check("trained seeds of items" in run("inspect", state).stdout, "inspect does not tell the epoch")
+            else:
+                check(set(numpy.unique(seeds)) == {-1.0, 1.0}, "seeds are not +-1")
             user_ids, ours = rows_of(exported(folder, state, "embeddings", "--side", "users"))
             theirs_ids, theirs = propagate(pairs, seeds, item_ids, layers)
             check(user_ids == theirs_ids, "other users")
@@ -92,6 +111,27 @@ def test_import_run_export_equals_numpy():
             check("exact" in run("inspect", state, "--check").stdout, "the state is not exact")
 
 
+def test_seeds_that_are_not():
+    with Scratch() as folder:
+        events = import_table(folder, seed=4, rows=200)
+
+        def refused(code, text, *settings):
+            done = run("run", "--stage", "graph-updater", "--from", events, "--to", folder / "out", "--state",
+                       folder / "state", *(part for s in settings for part in ("--set", s)), code=code)
+            check(text in done.stderr, f"{settings}: {done.stderr}")
+
+        name = folder / "seeds"
+        refused(66, "seeds.npy", f"graph.item_seeds={name}")
+        write_seeds(name, ["a", "b"], dimensions=32)
+        refused(78, "graph.dimensions is 64", f"graph.item_seeds={name}")
+        refused(78, "graph.user_seeds", f"graph.user_seeds={name}", "graph.dimensions=32")
+        numpy.save(f"{name}.npy", numpy.zeros((2, 64)))
+        refused(65, "seeds.npy, byte 25: not float32", f"graph.item_seeds={name}")
+        write_seeds(name, ["a", "a"])
+        refused(65, "seeds.ids, byte 2: an id stands twice", f"graph.item_seeds={name}")
+        refused(71, "graph.memory_max_bytes = 1000000 is reached", "graph.memory_max_bytes=1000000")
+
+
 def test_sigkill_at_any_moment_changes_nothing():
     """The program is killed again and again; it ends with the bytes of the run that nobody disturbed."""
     count, rounds, every = (1_000_000, 40, 20_000) if LONG else (40_000, 5, 2_000)
@@ -104,9 +144,11 @@ def test_sigkill_at_any_moment_changes_nothing():
         for row in rows["impression"]:
             row["event_time"] = last + 1
         write_folder(folder / "events", rows, codec="null")
+        write_seeds(folder / "seeds", sorted({row["item_id"] for row in rows["item"]})[::2])
         for threshold in ("0", "0.03"):
             command = [EXITPOLL, "run", "--stage", "graph-updater", "--from", folder / "events", "--quiet", "--set",
-                       f"graph.threshold={threshold}", "--set", f"state.snapshot_events={every}"]
+                       f"graph.threshold={threshold}", "--set", f"state.snapshot_events={every}",
+                       *(["--set", f"graph.item_seeds={folder / 'seeds'}"] if threshold != "0" else [])]
             whole, killed = folder / f"whole{threshold}", folder / f"killed{threshold}"
             begin = time.monotonic()
             subprocess.run([*command, "--to", folder / f"a{threshold}", "--state", whole], check=True,
@@ -138,4 +180,4 @@ def test_sigkill_at_any_moment_changes_nothing():
 
 
 if __name__ == "__main__":
-    main(test_import_run_export_equals_numpy, test_sigkill_at_any_moment_changes_nothing)
+    main(test_import_run_export_equals_numpy, test_seeds_that_are_not, test_sigkill_at_any_moment_changes_nothing)
