@@ -48,7 +48,7 @@ def column(header, names, path):
     sys.exit(f"{path}: the header has no column {' or '.join(names)}: {', '.join(header)}")
 
 
-def read(path, rating_min):
+def read(path, rating_min, last):
     """[pairs, 2] of numbers, the ids of both sides, the latest time; a pair once, VIEWs left out."""
     opener = lzma.open if path.endswith(".xz") else gzip.open if path.endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8", newline="\n") as table:
@@ -70,7 +70,11 @@ def read(path, rating_min):
                     float(fields[rating_at]) < rating_min:
                 continue
             if time_at is not None:
+                if last is not None and int(fields[time_at]) > last:
+                    continue
                 until = max(until or 0, int(fields[time_at]))
+            elif last is not None:
+                sys.exit(f"{path}: --until needs a column time_ms or event_time")
             user, item = unescape(fields[user_at]), unescape(fields[item_at])
             pairs.add((users.setdefault(user, len(users)), items.setdefault(item, len(items))))
     if not pairs:
@@ -165,13 +169,14 @@ def main():
     parser.add_argument("--rate", type=float, default=5e-3, help="Adam's (0.005)")
     parser.add_argument("--decay", type=float, default=1e-3, help="of the rows touched (0.001)")
     parser.add_argument("--rating-min", type=float, help="ratings below are no interaction")
+    parser.add_argument("--until", type=int, metavar="MS", help="later interactions are not looked at")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.dimensions % 16 or not 16 <= arguments.dimensions <= 256:
         parser.error("--dimensions: a multiple of 16, 16..256")
 
     draw = np.random.default_rng(arguments.seed)
-    pairs, users, items, until = read(arguments.interactions, arguments.rating_min)
+    pairs, users, items, until = read(arguments.interactions, arguments.rating_min, arguments.until)
     print(f"{len(pairs)} pairs, {len(users)} users, {len(items)} items", file=sys.stderr, flush=True)
     held = hold_out(pairs, arguments.held, draw)
     (p, q), auc = fit(pairs, held, len(users), len(items), arguments, draw)
