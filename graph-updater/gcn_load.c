@@ -34,21 +34,6 @@ size_t gcn_item_state_bytes(const struct gcn *gcn)
 	return state_bytes(gcn, &gcn->sides[GCN_ITEMS]);
 }
 
-/* Sums are put together from stored rows as if the hub had reached everybody: those whom it has not are to
- * be looked at. (A few too many: all its neighbours.) */
-static bool waits_for_hub(const struct gcn *gcn, const struct gcn_side *side, uint32_t node)
-{
-	struct graph_neighbours list;
-
-	if (!gcn->hub.cursor || side == &gcn->sides[gcn->hub.side])
-		return false;
-	list = gcn_neighbours_of(gcn, !gcn->hub.side, node);
-	for (uint32_t e = 0; e < list.count; e++)
-		if (graph_neighbour(&list, e) == gcn->hub.node)
-			return true;
-	return false;
-}
-
 static void save_node(const struct gcn *gcn, const struct gcn_side *side, uint32_t node, void *state,
 		      bool *pending)
 {
@@ -67,7 +52,7 @@ static void save_node(const struct gcn *gcn, const struct gcn_side *side, uint32
 	}
 	if (side->single < 0)
 		memcpy(at, gcn_final_of(side, node), row_bytes);
-	*pending = gcn_meta_of(side, node)->dirty != 0 || waits_for_hub(gcn, side, node);
+	*pending = gcn_meta_of(side, node)->dirty != 0;
 }
 
 void gcn_save_user(const struct gcn *gcn, struct user_id user, void *state, bool *pending)
