@@ -19,6 +19,7 @@ const struct import_options import_options_default = {
 	.time_unit_ms = 1000,
 	.impressions = "last:0.2",
 	.candidates = 1,
+	.popularity_power = 1,
 	.bad_rows_max = 100,
 	.limits = {.record_bytes_max = 1024 * 1024 - 1024,
 		   .id_bytes_max = 256,
@@ -100,6 +101,8 @@ static enum status check_options(const struct import_options *options, struct er
 
 	if (options->interactions_count == 0)
 		return error_set(error, STATUS_USAGE, "import: no table of interactions was given");
+	if (!(options->popularity_power >= 0 && options->popularity_power <= 1))
+		return error_set(error, STATUS_USAGE, "import: the popularity's power must be 0 to 1");
 	if (options->candidates == 0 || options->candidates > options->limits.candidates_max)
 		return error_set(error, STATUS_USAGE, "import: candidates must be 1 to %zu",
 				 options->limits.candidates_max);
@@ -340,7 +343,7 @@ static enum status open_sink(struct import *import, struct error *error)
 	static const char *const orders[] = {"time", "rows", "sequence"};
 	const struct import_options *options = import->options;
 	struct container_metadata metadata[METADATA_MAX];
-	char tables[VALUE_BYTES] = "", seed[32], candidates[32];
+	char tables[VALUE_BYTES] = "", seed[32], candidates[32], power[32];
 	size_t count = 0, used = 0;
 
 	if (options->metadata_count > METADATA_MAX - 16)
@@ -352,6 +355,7 @@ static enum status open_sink(struct import *import, struct error *error)
 					 base_name(options->interactions[i]));
 	snprintf(seed, sizeof seed, "%" PRIu64, options->seed);
 	snprintf(candidates, sizeof candidates, "%zu", options->candidates);
+	snprintf(power, sizeof power, "%g", options->popularity_power);
 	metadata[count++] = (struct container_metadata){"exitpoll.interactions", tables};
 	if (options->items)
 		metadata[count++] = (struct container_metadata){"exitpoll.items", base_name(options->items)};
@@ -362,6 +366,8 @@ static enum status open_sink(struct import *import, struct error *error)
 	metadata[count++] = (struct container_metadata){"exitpoll.impressions", options->impressions};
 	metadata[count++] = (struct container_metadata){"exitpoll.candidates", candidates};
 	metadata[count++] = (struct container_metadata){"exitpoll.seed", seed};
+	if (options->popularity_power != 1)
+		metadata[count++] = (struct container_metadata){"exitpoll.popularity_power", power};
 	metadata[count++] = (struct container_metadata){"exitpoll.order", orders[import->summary->order]};
 	for (size_t i = 0; i < options->metadata_count; i++)
 		metadata[count++] = options->metadata[i];
@@ -386,7 +392,8 @@ static enum status write_all(struct import *import, struct error *error)
 	import->candidates = mem_alloc_array(options->candidates, sizeof *import->candidates);
 	if (counts)
 		import->popularity =
-			popularity_create((uint32_t)import->data.items.count, import->places_count);
+			popularity_create((uint32_t)import->data.items.count, import->places_count,
+					  options->popularity_power);
 	if (!import->drawn || !import->candidates || (counts && !import->popularity))
 		return error_set(error, STATUS_NO_MEMORY, "import: no memory for candidates");
 	status = write_catalog(import, error);

@@ -36,6 +36,7 @@ struct import_options {
 	enum import_untimed untimed;    /* rows without a time in a table with times */
 	const char *impressions;        /* last:SHARE | leave-last | column:NAME=VALUE | all | none */
 	size_t candidates;              /* of an impression, the taken one included; 1 */
+	double popularity_power;        /* the others are drawn by count to this power, 0 to 1; 1 */
 	bool skip_new;                  /* no impression where the taken item was never taken before */
 	uint64_t seed;
 	const char *label;              /* 'rating>=4'; NULL: none in the metadata */

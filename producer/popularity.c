@@ -1,10 +1,11 @@
-/* popularity.c - a Fenwick tree of counts, and a set of (user, item) pairs.
+/* popularity.c - a Fenwick tree of weights (counts to a power), and a set of (user, item) pairs.
  *
  * A draw takes what it hits out of the tree, wanted or not, so that no draw is wasted on the same item
- * twice; at its end all is put back. Invariant outside of a draw: the tree holds the counts. Called by
+ * twice; at its end all is put back. Invariant outside of a draw: the tree holds the weights. Called by
  * import; one thread. */
 #include "producer/popularity.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { UNRANKED = UINT32_MAX };
@@ -12,6 +13,7 @@ static const uint64_t no_pair = UINT64_MAX;
 
 struct popularity {
 	uint32_t items_max;
+	double power;
 	uint32_t ranked;                /* items counted at least once */
 	uint32_t *rank_of;              /* [items_max] */
 	uint32_t *item_of;              /* [items_max] by rank */
@@ -50,7 +52,7 @@ static uint64_t random_below(struct random *random, uint64_t bound)
 	}
 }
 
-struct popularity *popularity_create(uint32_t items_max, size_t rows_max)
+struct popularity *popularity_create(uint32_t items_max, size_t rows_max, double power)
 {
 	struct popularity *popularity = mem_alloc_zero(1, sizeof *popularity);
 	size_t slots = 16, size = items_max;
@@ -60,6 +62,7 @@ struct popularity *popularity_create(uint32_t items_max, size_t rows_max)
 	while (slots < 2 * rows_max)
 		slots *= 2;
 	popularity->items_max = items_max;
+	popularity->power = power;
 	popularity->rank_of = mem_alloc_array(size, sizeof *popularity->rank_of);
 	popularity->item_of = mem_alloc_array(size, sizeof *popularity->item_of);
 	popularity->counts = mem_alloc_zero(size, sizeof *popularity->counts);
@@ -110,6 +113,14 @@ static void tree_add(struct popularity *popularity, uint32_t rank, uint64_t amou
 	popularity->total += amount;
 }
 
+/* What an item weighs in a draw that was counted so often; below 2^48. */
+static uint64_t weight_of(const struct popularity *popularity, uint32_t count)
+{
+	if (popularity->power == 1 || !count)
+		return count;
+	return (uint64_t)llround(pow(count, popularity->power) * 65536);
+}
+
 /* The rank whose part of [0, total) holds the target. */
 static uint32_t tree_find(const struct popularity *popularity, uint64_t target)
 {
@@ -133,8 +144,8 @@ void popularity_count(struct popularity *popularity, uint32_t user, uint32_t ite
 		rank = popularity->rank_of[item] = popularity->ranked++;
 		popularity->item_of[rank] = item;
 	}
-	popularity->counts[rank]++;
-	tree_add(popularity, rank, 1);
+	uint32_t count = popularity->counts[rank]++;
+	tree_add(popularity, rank, weight_of(popularity, count + 1) - weight_of(popularity, count));
 	popularity->pairs[pair_slot(popularity, user, item)] = (uint64_t)user << 32 | item;
 }
 
@@ -146,7 +157,7 @@ uint32_t popularity_of(const struct popularity *popularity, uint32_t item)
 
 static void take_out(struct popularity *popularity, uint32_t rank)
 {
-	tree_add(popularity, rank, -(uint64_t)popularity->counts[rank]);
+	tree_add(popularity, rank, -weight_of(popularity, popularity->counts[rank]));
 	popularity->taken_out[popularity->taken_out_count++] = rank;
 }
 
@@ -167,7 +178,7 @@ size_t popularity_draw(struct popularity *popularity, uint64_t seed, uint32_t us
 	}
 	while (popularity->taken_out_count > 0) {
 		uint32_t rank = popularity->taken_out[--popularity->taken_out_count];
-		tree_add(popularity, rank, popularity->counts[rank]);
+		tree_add(popularity, rank, weight_of(popularity, popularity->counts[rank]));
 	}
 	return drawn;
 }

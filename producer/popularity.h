@@ -1,8 +1,9 @@
 /* popularity.h - how often each item was taken so far, and by whom, and draws from it.
  *
- * A draw is without repetition and exact: each item comes with a probability proportional to its count
- * among those that are left. It depends on the seed and on what was counted, in its order, alone. One
- * thread. */
+ * A draw is without repetition and exact: each item comes with a probability proportional to its count to a
+ * power among those that are left (1: by popularity; .75: as word2vec draws; 0: every item alike; the weight
+ * is rounded to a 65,536th where the power is not 1). It depends on the seed and on what was counted, in its
+ * order, alone. One thread. */
 #ifndef EXITPOLL_PRODUCER_POPULARITY_H
 #define EXITPOLL_PRODUCER_POPULARITY_H
 
@@ -10,8 +11,8 @@
 
 struct popularity;
 
-/* items_max distinct items, rows_max counted rows. NULL: no memory. */
-struct popularity *popularity_create(uint32_t items_max, size_t rows_max);
+/* items_max distinct items, rows_max counted rows, power in [0, 1]. NULL: no memory. */
+struct popularity *popularity_create(uint32_t items_max, size_t rows_max, double power);
 void popularity_destroy(struct popularity *popularity); /* NULL ok */
 
 /* Counts one row. Items are numbered by the order in which they are first counted, so that the numbers

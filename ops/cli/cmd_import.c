@@ -21,8 +21,8 @@ struct arguments {
 
 enum option_key {
 	KEY_INTERACTIONS = 0x100, KEY_ITEMS, KEY_OUT, KEY_FORCE, KEY_USER, KEY_ITEM, KEY_RATING, KEY_TIME, KEY_TITLE,
-	KEY_SEQUENCE, KEY_TIME_UNIT, KEY_UNTIMED, KEY_IMPRESSIONS, KEY_CANDIDATES, KEY_SKIP_NEW, KEY_SEED, KEY_LABEL,
-	KEY_ATTRIBUTE, KEY_BAD_ROWS, KEY_JSON, KEY_QUIET,
+	KEY_SEQUENCE, KEY_TIME_UNIT, KEY_UNTIMED, KEY_IMPRESSIONS, KEY_CANDIDATES, KEY_POWER, KEY_SKIP_NEW, KEY_SEED,
+	KEY_LABEL, KEY_ATTRIBUTE, KEY_BAD_ROWS, KEY_JSON, KEY_QUIET,
 };
 
 static const struct argp_option options[] = {
@@ -48,6 +48,8 @@ static const struct argp_option options[] = {
 	 "last:SHARE (last:0.2), leave-last, column:NAME=VALUE, all or none", 3},
 	{"candidates", KEY_CANDIDATES, "N", 0,
 	 "candidates of an impression: the taken item and N-1 sampled by popularity (1)", 3},
+	{"popularity-power", KEY_POWER, "P", 0,
+	 "sample them by how often they were taken so far to the power P: 1 as it is, 0 all alike (1)", 3},
 	{"skip-new", KEY_SKIP_NEW, NULL, 0, "no impression where the taken item was never taken before", 3},
 	{"seed", KEY_SEED, "N", 0, "of the sampling (0)", 3},
 	{"label", KEY_LABEL, "RULE", 0, "which ratings are positive: 'rating>=4'; kept in the folder's metadata", 3},
@@ -72,6 +74,15 @@ static void add(struct argp_state *state, const char *name, const char **list, s
 	if (*count == LIST_MAX)
 		argp_error(state, "--%s more than %d times", name, (int)LIST_MAX);
 	list[(*count)++] = value;
+}
+
+static double power_of(struct argp_state *state, const char *text)
+{
+	char *end;
+	double power = strtod(text, &end);
+	if (end == text || *end || !(power >= 0 && power <= 1))
+		argp_error(state, "--popularity-power '%s': a number from 0 to 1 is needed", text);
+	return power;
 }
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
@@ -105,6 +116,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		break;
 	case KEY_IMPRESSIONS: import->impressions = argument; break;
 	case KEY_CANDIDATES: import->candidates = arguments_whole(state, "candidates", argument, 0, 1000000); break;
+	case KEY_POWER: import->popularity_power = power_of(state, argument); break;
 	case KEY_SKIP_NEW: import->skip_new = true; break;
 	case KEY_SEED: import->seed = arguments_whole(state, "seed", argument, 0, UINT64_MAX); break;
 	case KEY_LABEL: import->label = argument; break;

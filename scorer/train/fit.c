@@ -279,8 +279,8 @@ cleanup:
 	standardised_destroy(fit.standardised);
 	for (uint32_t k = 0; k < fit.members; k++)
 		statistics_model_destroy(fit.models[k]);
-	void *buffers[] = {fit.order, fit.hidden_place, fit.statistics_z, fit.model_z, fit.regression_z, fit.popularity_z, fit.z,
-			   fit.own};
+	void *buffers[] = {fit.order, fit.hidden_place, fit.statistics_z, fit.model_z, fit.regression_z, fit.popularity_z,
+			   fit.z, fit.own};
 	for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
 		mem_free(buffers[i]);
 	fit_result_destroy(fit.result);

@@ -7,6 +7,7 @@
 #include "producer/import.h"
 #include "producer/popularity.h"
 
+#include <math.h>
 #include <time.h>
 
 enum { ROWS_MAX = 600, LINE_BYTES = 64 };
@@ -193,11 +194,14 @@ START_TEST(candidates_are_what_they_should_be)
 }
 END_TEST
 
+/* With every count alike, as it is, and to a power between. */
 START_TEST(draws_follow_the_counts)
 {
+	static const double powers[] = {1, .5, 0};
+	const double power = powers[_i];
 	enum { ITEMS = 6, DRAWS = 40000 };
 	static const uint32_t counts[ITEMS] = {1, 2, 3, 4, 90, 50};
-	struct popularity *popularity = popularity_create(ITEMS + 1, 200);
+	struct popularity *popularity = popularity_create(ITEMS + 1, 200, power);
 	uint32_t items[ITEMS];
 	size_t seen[ITEMS] = {0};
 
@@ -207,12 +211,15 @@ START_TEST(draws_follow_the_counts)
 		for (uint32_t i = 0; i < counts[item]; i++)
 			popularity_count(popularity, item == 5 ? 1 : 2, item);
 	/* User 1 has item 5; item 4 is the taken one: 1, 2, 3, 4 of 10 are left. */
+	double all = 0;
+	for (uint32_t item = 0; item < 4; item++)
+		all += pow(counts[item], power);
 	for (uint64_t seed = 0; seed < DRAWS; seed++) {
 		ck_assert_uint_eq(popularity_draw(popularity, seed * 2654435761u, 1, 4, items, 1), 1);
 		seen[items[0]]++;
 	}
 	for (uint32_t item = 0; item < 4; item++) {
-		double share = (double)seen[item] / DRAWS, expected = counts[item] / 10.0;
+		double share = (double)seen[item] / DRAWS, expected = pow(counts[item], power) / all;
 		ck_assert_msg(share > expected - 0.015 && share < expected + 0.015, "%u: %f", item, share);
 	}
 	ck_assert_uint_eq(seen[4] + seen[5], 0);
@@ -236,7 +243,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tests, the_future_does_not_show);
 	tcase_add_test(tests, the_present_does_not_show);
 	tcase_add_test(tests, candidates_are_what_they_should_be);
-	tcase_add_test(tests, draws_follow_the_counts);
+	tcase_add_loop_test(tests, draws_follow_the_counts, 0, 3);
 	suite_add_tcase(suite, tests);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
