@@ -429,16 +429,30 @@ void exit_heads_standardise(const struct exit_heads *heads, const float *feature
 	}
 }
 
-/* out [rows] = silu(bias + weight [rows, columns] in) */
+/* out [rows] = silu(bias + weight [rows, columns] in). Eight rows at once: their sums do not wait for each other,
+ * and each adds in the order of the columns. */
 static void layer(const float *weight, const float *bias, const double *in, uint32_t rows, uint32_t columns,
 		  double *out)
 {
-	for (uint32_t u = 0; u < rows; u++) {
-		double a = (double)bias[u];
+	enum { BLOCK = 8 };
+	uint32_t u = 0;
+	for (; u + BLOCK <= rows; u += BLOCK) {
+		const float *block = weight + (size_t)u * columns;
+		double a[BLOCK];
+		for (int k = 0; k < BLOCK; k++)
+			a[k] = (double)bias[u + (uint32_t)k];
 		for (uint32_t i = 0; i < columns; i++)
-			a += (double)weight[(size_t)u * columns + i] * in[i];
-		out[u] = a / (1 + exp(-a));
+			for (size_t k = 0; k < BLOCK; k++)
+				a[k] += (double)block[k * columns + i] * in[i];
+		memcpy(out + u, a, sizeof a);
 	}
+	for (; u < rows; u++) {
+		out[u] = (double)bias[u];
+		for (uint32_t i = 0; i < columns; i++)
+			out[u] += (double)weight[(size_t)u * columns + i] * in[i];
+	}
+	for (u = 0; u < rows; u++)
+		out[u] = out[u] / (1 + exp(-out[u]));
 }
 
 double exit_heads_statistics(const struct exit_heads *heads, const double *standardised)

@@ -9,7 +9,7 @@
 
 #include <check.h>
 
-enum { HEADS = 3, MEMBERS = 2, UNITS = 5, WIDTH = 32 };
+enum { HEADS = 3, MEMBERS = 2, UNITS = 11, WIDTH = 32 };
 enum { FEATURES = FEATURES_FIXED + FEATURES_PER_ATTRIBUTE, INPUTS = FEATURES + 2 };
 static char *folder;
 static struct exit_heads heads;
