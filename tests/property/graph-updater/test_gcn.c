@@ -279,6 +279,53 @@ START_TEST(hubs_never_stall)
 }
 END_TEST
 
+/* As many neighbours, all of the largest seed there is, as pass what an int32 holds. */
+START_TEST(sums_beyond_int32)
+{
+	enum { HUB = 270000, DIMENSIONS = 16 };
+	char name[64], path[80], (*ids)[16] = malloc(HUB * sizeof *ids);
+	struct world_options options = world_defaults();
+	struct error error = {0};
+	struct seeds *seeds = NULL;
+	struct user_id hub;
+	struct world world;
+	FILE *array;
+
+	for (int n = 0; n < HUB; n++)
+		snprintf(ids[n], sizeof ids[n], "i%d", n);
+	snprintf(name, sizeof name, "/tmp/exitpoll-seeds-%d", (int)getpid());
+	snprintf(path, sizeof path, "%s.npy", name);
+	write_seeds(name, ids, HUB, DIMENSIONS, &(struct draw){0});
+	array = fopen(path, "r+b");
+	ck_assert(array && !fseek(array, 128, SEEK_SET));
+	for (int n = 0; n < HUB * DIMENSIONS; n++)
+		fwrite(&(float){1}, sizeof(float), 1, array);
+	fclose(array);
+	must(seeds_open(name, DIMENSIONS, &seeds, &error), &error, 0);
+	remove_seeds(name);
+	options.graph.items_max = options.gcn.items_max = HUB;
+	options.gcn.dimensions = DIMENSIONS;
+	options.gcn.item_seeds = seeds;
+	world = world_create(options, 0);
+	for (int n = 0; n < HUB; n++) {
+		struct interaction_event event = {.user_id = TEXT_LITERAL("hub"), .item_id = text_of(ids[n]),
+						  .kind = KIND_CLICK, .event_time_ms = n};
+		world_apply(&world, &event, 0);
+	}
+	must(gcn_flush(world.gcn, &error), &error, 0);
+	must(gcn_check(world.gcn, &error), &error, 0);
+	ck_assert(user_ids_find(world.users, TEXT_LITERAL("hub"), &hub));
+	ck_assert_int_gt(gcn_sums_get(&world.gcn->sides[GCN_USERS], 1, hub.v, 7), INT32_MAX);
+	ck_assert_int_eq(gcn_sums_get(&world.gcn->sides[GCN_USERS], 1, hub.v, 7), (int64_t)HUB * GCN_ONE);
+	ck_assert_int_eq(gcn_user_embedding(world.gcn, hub)[7], GCN_ONE);
+	ck_assert_uint_eq(gcn_get_stats(world.gcn).wide_nodes, 1);
+	equals_reference(&world, 1, 0);
+	world_destroy(&world);
+	seeds_destroy(seeds);
+	free(ids);
+}
+END_TEST
+
 /* Equal state by id bytes, at every threshold, whatever internal ids and vector width. */
 START_TEST(internal_ids_decide_nothing)
 {
@@ -490,7 +537,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("gcn");
-	TCase *tcase = tcase_create("property");
+	TCase *tcase = tcase_create("property"), *limits = tcase_create("limits");
 	SRunner *runner;
 	int failed;
 
@@ -500,10 +547,13 @@ int main(void)
 	tcase_add_test(tcase, flush_after_every_event);
 	tcase_add_test(tcase, flush_in_pieces);
 	tcase_add_test(tcase, hubs_never_stall);
+	tcase_add_test(limits, sums_beyond_int32);
 	tcase_add_test(tcase, internal_ids_decide_nothing);
 	tcase_add_test(tcase, nearest_on_made_rows);
 	tcase_add_test(tcase, nearest_equals_all_pairs);
 	suite_add_tcase(suite, tcase);
+	tcase_set_timeout(limits, 300);
+	suite_add_tcase(suite, limits);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
