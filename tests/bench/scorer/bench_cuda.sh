@@ -7,7 +7,8 @@
 #   tests/bench/scorer/bench_cuda.sh --no-setup  as the first, without looking at the machine's packages
 #   tests/bench/scorer/bench_cuda.sh --sanitize  ... and the tests once under each of compute-sanitizer's tools
 #
-# Needs no Kafka. BUILD names the build folder (build-cuda), NVCC another compiler.
+# Needs no Kafka. BUILD names the build folder (build-cuda), NVCC another compiler, PEER_PYTHON a Python with torch and
+# transformers for the peer's rows.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -18,7 +19,7 @@ for argument in "$@"; do
     --emulated) emulated=1 ;;
     --no-setup) setup=0 ;;
     --sanitize) sanitize=1 ;;
-    -h|--help) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    -h|--help) sed -n '2,11p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) echo "bench_cuda: unknown option $argument (--help)" >&2; exit 64 ;;
   esac
 done
@@ -35,7 +36,7 @@ fi
 [ -z "${NVCC:-}" ] || options+=("-DEXITPOLL_NVCC=$NVCC")
 begin=$SECONDS
 cmake -S . -B "$build" -G Ninja "${options[@]}" > "$build.log" 2>&1 || { tail -n 20 "$build.log" >&2; exit 70; }
-targets=(unit_scorer_test_cuda unit_scorer_test_cuda_smollm2 bench_cuda exitpoll)
+targets=(unit_scorer_test_cuda unit_scorer_test_cuda_pass unit_scorer_test_cuda_smollm2 bench_cuda exitpoll)
 [ $emulated = 1 ] || targets+=(exitpoll_cuda)
 cmake --build "$build" --target "${targets[@]}" >> "$build.log" 2>&1 || { tail -n 20 "$build.log" >&2; exit 70; }
 rm -f "$build.log"
@@ -55,12 +56,14 @@ fi
 say "scores against the reference backend"
 # A fork after the device was taken would lose it: one process for all cases.
 CK_FORK=no "$build/unit_scorer_test_cuda" >&2
+CK_FORK=no "$build/unit_scorer_test_cuda_pass" >&2
 CK_FORK=no "$build/unit_scorer_test_cuda_smollm2" >&2
 if [ $sanitize = 1 ]; then
   if sanitizer="$(command -v compute-sanitizer)"; then
     for tool in memcheck racecheck initcheck synccheck; do
       say "compute-sanitizer $tool"
       CK_FORK=no "$sanitizer" --tool "$tool" --error-exitcode 1 "$build/unit_scorer_test_cuda" >&2
+      CK_FORK=no "$sanitizer" --tool "$tool" --error-exitcode 1 "$build/unit_scorer_test_cuda_pass" >&2
     done
   else
     say "compute-sanitizer is not installed: left out"
@@ -70,6 +73,18 @@ fi
 say "measuring"
 rows="$("$build/bench_cuda" ${arguments[@]+"${arguments[@]}"})"
 printf '%s\n' "$rows"
+# The peer's rows, where its libraries are: PEER_PYTHON names a Python with torch and transformers.
+peer="${PEER_PYTHON:-python3}"
+if "$peer" -c 'import torch, transformers' 2> /dev/null; then
+  say "measuring transformers"
+  small=()
+  [ $emulated = 0 ] || small=(--small)
+  peer_rows="$("$peer" tests/bench/scorer/cuda_peer.py ${small[@]+"${small[@]}"} || true)"
+  printf '\n%s\n' "$peer_rows"
+  rows+=$'\n\n'"$peer_rows"
+else
+  say "$peer has no torch and transformers: the peer's rows are left out (PEER_PYTHON names another)"
+fi
 if [ $write = 1 ]; then
   [ $emulated = 0 ] || { say "an emulated device has no figures to write"; exit 64; }
   {
