@@ -74,7 +74,8 @@ def chain(train, seeds, layers):
     return rows
 
 
-def program_rows(exitpoll, train_path, users, layers, *settings):
+def program_rows(exitpoll, train_path, events, users, layers, *settings):
+    """One flush, after the last event: what came after the last one would be missing from the embeddings."""
     with tempfile.TemporaryDirectory() as folder:
         def call(*arguments):
             subprocess.run([exitpoll, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL,
@@ -82,7 +83,7 @@ def program_rows(exitpoll, train_path, users, layers, *settings):
         call("import", "--interactions", os.path.abspath(train_path), "--out", "events", "--impressions", "none")
         begin = time.perf_counter()
         call("run", "--stage", "graph-updater", "--from", "events", "--to", "out", "--state", "state", "--set",
-             "graph.flush_events=100000", "--set", "graph.threshold=0", "--set", f"graph.layers={layers}",
+             f"graph.flush_events={events}", "--set", "graph.threshold=0", "--set", f"graph.layers={layers}",
              *(part for setting in settings for part in ("--set", setting)))
         print(f"  exitpoll: {time.perf_counter() - begin:.1f} s for the whole stream", flush=True)
         call("export", "--state", "state", "--what", "embeddings", "--out", "users")
@@ -123,7 +124,7 @@ def main():
 
     show("exact sparse cosine", lambda users: (plain[users] @ plain.T).toarray())
     if arguments.exitpoll:
-        rows = program_rows(arguments.exitpoll, arguments.train, shape[0], arguments.layers)
+        rows = program_rows(arguments.exitpoll, arguments.train, len(pairs), shape[0], arguments.layers)
     else:
         bits = np.random.default_rng(arguments.seed).choice([-1.0, 1.0], (shape[1], WIDTH))
         rows = chain(train, bits, arguments.layers)
@@ -134,7 +135,7 @@ def main():
     for name, weights in (("trained seeds", "last"), ("trained seeds, average of layers", "equal")):
         if arguments.exitpoll:
             ones = ",".join(["1"] * (arguments.layers + 1))
-            rows = program_rows(arguments.exitpoll, arguments.train, shape[0], arguments.layers,
+            rows = program_rows(arguments.exitpoll, arguments.train, len(pairs), shape[0], arguments.layers,
                                 "graph.item_seeds=" + os.path.abspath(arguments.item_seeds),
                                 *([f"graph.layer_weights={ones}"] if weights == "equal" else []))
         else:
