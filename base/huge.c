@@ -5,6 +5,7 @@
 #include "base/mem.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -34,19 +35,22 @@ static bool is_switched_off(void)
 	return off;
 }
 
-/* Of no file, to be read and written; not a thread's stack, which has a guard before it. */
+/* "begin-end access offset device inode  name": of no file, to be read and written; not a thread's stack, which
+ * has a guard before it. */
 static bool add_mapping(struct huge_gather *gather, const char *line, uintptr_t *guard_end)
 {
-	unsigned long begin, end, offset, inode;
-	char access[8];
+	char *at;
+	uintptr_t begin = strtoul(line, &at, 16), end = *at == '-' ? strtoul(at + 1, &at, 16) : 0;
+	const char *access = at + 1, *device = *at == ' ' ? strchr(line, ':') : NULL;
 	struct mapping mapping;
 
-	if (sscanf(line, "%lx-%lx %7s %lx %*s %lu", &begin, &end, access, &offset, &inode) != 5)
+	if (!device)
 		return true;
-	if (!strcmp(access, "---p"))
+	if (!strncmp(access, "---p", 4))
 		*guard_end = end;
-	if (strcmp(access, "rw-p") != 0 || inode || strchr(line, '[') || end - begin < HUGE_MAPPING_MIN ||
-	    begin == *guard_end)
+	/* Device 00:00 and inode 0: no file; in brackets: the system's own. */
+	if (strncmp(access, "rw-p", 4) != 0 || strncmp(device, ":00 0", 5) != 0 || strchr(line, '[') ||
+	    end - begin < HUGE_MAPPING_MIN || begin == *guard_end)
 		return true;
 	mapping.begin = (begin + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
 	mapping.end = end / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;

@@ -203,15 +203,26 @@ static bool agrees(const struct nearest_kernels *kernels)
 	return true;
 }
 
+enum verdict { NOT_ASKED, AGREES, DIFFERS };
+
+/* Once a thread: it takes longer than reading a small state. */
+static bool agrees_here(const struct nearest_kernels *kernels, enum verdict *verdict)
+{
+	if (*verdict == NOT_ASKED)
+		*verdict = agrees(kernels) ? AGREES : DIFFERS;
+	return *verdict == AGREES;
+}
+
 const struct nearest_kernels *nearest_kernels_get(enum nearest_path path)
 {
+	static _Thread_local enum verdict of_avx512, of_avx2;
 	bool any = path == NEAREST_BEST;
 
 	if ((any || path == NEAREST_AVX512) && nearest_kernels_avx512 && nearest_have_avx512() &&
-	    agrees(nearest_kernels_avx512))
+	    agrees_here(nearest_kernels_avx512, &of_avx512))
 		return nearest_kernels_avx512;
 	if ((any || path == NEAREST_AVX2) && nearest_kernels_avx2 && nearest_have_avx2() &&
-	    agrees(nearest_kernels_avx2))
+	    agrees_here(nearest_kernels_avx2, &of_avx2))
 		return nearest_kernels_avx2;
 	return any || path == NEAREST_SCALAR ? &scalar_kernels : NULL;
 }
