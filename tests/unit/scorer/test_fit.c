@@ -183,7 +183,7 @@ static struct fit_options options_of(void)
 	fit_options_defaults(&options);
 	options.layers[0] = 1, options.layers[1] = 2, options.layers[2] = 4;
 	options.exits = 3;
-	options.epochs = 60;
+	options.epochs = 16;
 	options.iterations = 40;
 	options.thresholds.bound = .05;
 	options.thresholds.clip = .5;
@@ -340,7 +340,7 @@ START_TEST(an_interrupted_run_goes_on)
 	struct fit_result *result = NULL;
 	struct error error = {0};
 	options.stopping = stop_soon;
-	calls_left = 800;       /* epochs of the statistics' models, then some blocks */
+	calls_left = 180;       /* epochs of the statistics' models, then some blocks */
 	size_t interruptions = 0;
 	while (fit_run(&options, &input, &result, &error) == STATUS_INTERRUPTED) {
 		interruptions++;
