@@ -1,8 +1,8 @@
 /* test_merge.c - the total order is a function of the records: not of how they are spread over lanes,
  * nor of when they are pushed. Compared with a plain sort of all records. Seeds are printed. */
 #include "consumer/merge.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -270,9 +270,5 @@ int main(int argc, char **argv)
 	tcase_add_test(tests, sorted_lanes_need_no_groups);
 	tcase_add_test(tests, nothing_is_lost_under_any_sequence);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -1,8 +1,8 @@
 /* test_offsets.c - the answered prefix against a naive list, for random reads, answers, commits and
  * revocations. Seeds are printed. */
 #include "consumer/offsets.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -183,9 +183,5 @@ int main(int argc, char **argv)
 	tcase_add_test(tests, like_a_list);
 	tcase_add_test(tests, is_bounded);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -203,9 +203,5 @@ int main(int argc, char **argv)
 	tcase_add_test(tests, files_do_not_show);
 	tcase_add_test(tests, any_cut_can_be_gone_on_from);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -5,8 +5,8 @@
 
 #include "graph-updater/gcn.h"
 #include "graph-updater/graph.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

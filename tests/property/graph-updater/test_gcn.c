@@ -538,8 +538,6 @@ int main(void)
 {
 	Suite *suite = suite_create("gcn");
 	TCase *tcase = tcase_create("property"), *limits = tcase_create("limits");
-	SRunner *runner;
-	int failed;
 
 	names_fill(&names);
 	tcase_set_timeout(tcase, 300);
@@ -554,9 +552,5 @@ int main(void)
 	suite_add_tcase(suite, tcase);
 	tcase_set_timeout(limits, 300);
 	suite_add_tcase(suite, limits);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -286,8 +286,6 @@ int main(void)
 {
 	Suite *suite = suite_create("graph");
 	TCase *tcase = tcase_create("property");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_test(tcase, equals_naive);
@@ -295,9 +293,5 @@ int main(void)
 	tcase_add_test(tcase, equals_naive_with_age);
 	tcase_add_test(tcase, order_decides_nothing);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -1,8 +1,8 @@
 /* test_nearest_codes.c - the bound that lets the scan throw rows out: it always holds, it is nearly reached,
  * and every vector width computes the same bits. The exact numbers come from integers and doubles. */
 #include "graph-updater/nearest_codes.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -268,16 +268,11 @@ int main(void)
 {
 	Suite *suite = suite_create("nearest_codes");
 	TCase *tcase = tcase_create("properties");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, bound_holds);
 	tcase_add_test(tcase, bound_is_nearly_reached);
 	tcase_add_test(tcase, vector_widths_agree);
 	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -245,9 +245,5 @@ int main(int argc, char **argv)
 	tcase_add_test(tests, candidates_are_what_they_should_be);
 	tcase_add_loop_test(tests, draws_follow_the_counts, 0, 3);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

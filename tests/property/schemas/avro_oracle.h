@@ -4,9 +4,9 @@
 #define EXITPOLL_TESTS_AVRO_ORACLE_H
 
 #include "schemas/codec_plan.h"
+#include "tests/check_run.h"
 
 #include <avro.h>
-#include <check.h>
 #include <stdio.h>
 
 static inline avro_value_t branch_of(avro_value_t value)

@@ -368,16 +368,10 @@ int main(void)
 {
 	Suite *suite = suite_create("avro");
 	TCase *tests = tcase_create("avro");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tests, avro_c_reads_ours, 0, RECORD_TYPES);
 	tcase_add_loop_test(tests, ours_reads_any_writer, 0, RECORD_TYPES);
 	tcase_set_timeout(tests, 120);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

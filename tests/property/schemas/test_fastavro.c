@@ -3,8 +3,8 @@
  * is what we make of them. Skipped (77) where fastavro is not installed. EXITPOLL_SEED sets the seed. */
 #include "schemas/container.h"
 #include "tests/unit/schemas/codec_samples.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -186,13 +186,11 @@ int main(void)
 {
 	Suite *suite = suite_create("fastavro");
 	TCase *tests = tcase_create("fastavro");
-	SRunner *runner;
-	int failed;
 
 	strcpy(folder, "/tmp/exitpoll-fastavro-XXXXXX");
 	if (!mkdtemp(folder))
 		return EXIT_FAILURE;
-	failed = prepare();
+	int failed = prepare();
 	if (failed) {
 		printf("%s\n", failed == 77 ? "skipped: fastavro is not installed" : "fastavro's side failed");
 		remove_folder();
@@ -202,10 +200,7 @@ int main(void)
 	tcase_add_loop_test(tests, what_fastavro_makes_of_it, 0, RECORD_TYPES);
 	tcase_set_timeout(tests, 120);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	failed = check_run(suite);
 	remove_folder();
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return failed;
 }

@@ -1,8 +1,8 @@
 /* Byte pair encoding against the plainest possible version of itself, over random tables and texts: the short
  * loop, the heap, the cache, both faces. */
 #include "scorer/tokenizer_bpe.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -124,14 +124,9 @@ int main(void)
 {
 	Suite *suite = suite_create("bpe");
 	TCase *tests = tcase_create("bpe");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_test(tests, equals_the_plain_version);
 	tcase_set_timeout(tests, 120);
 	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

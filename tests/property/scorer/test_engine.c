@@ -3,8 +3,8 @@
 #include "tests/unit/scorer/random_model.h"
 
 #include "scorer/forward.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 
 enum { ROWS = 1200, SUFFIXES = 256, LENGTH = 100, CASES = 24 };
@@ -192,9 +192,5 @@ int main(void)
 	tcase_set_timeout(cases, 120);
 	tcase_add_loop_test(cases, same_bits, 0, CASES);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

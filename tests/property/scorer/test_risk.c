@@ -3,8 +3,8 @@
 #include "scorer/train/objective.h"
 #include "scorer/train/thresholds.h"
 #include "scorer/train/vector.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -253,9 +253,5 @@ int main(void)
 	tcase_add_test(tests, layer_tokens_are_counted);
 	tcase_add_test(tests, the_bootstrap_knows_free_from_dear);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

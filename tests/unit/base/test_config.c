@@ -1,7 +1,7 @@
 /* Settings: origins, types, suggestions, secrets, files. */
 #include "base/config.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,9 +174,5 @@ int main(void)
 	tcase_add_test(tests, files);
 	tcase_add_test(tests, environment);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

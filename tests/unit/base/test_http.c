@@ -1,9 +1,9 @@
 /* test_http.c - the HTTP server of an instance over real sockets: probes, metrics, the page, what is
  * refused, and clients that are slow, many or wrong. */
 #include "base/http.h"
+#include "tests/check_run.h"
 
 #include <arpa/inet.h>
-#include <check.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -209,8 +209,6 @@ int main(void)
 {
 	Suite *suite = suite_create("http");
 	TCase *tests = tcase_create("http");
-	SRunner *runner;
-	int failed;
 
 	if (!EXITPOLL_KAFKA) {
 		printf("skipped: built without the HTTP server\n");
@@ -223,9 +221,5 @@ int main(void)
 	tcase_add_test(tests, idle_clients_do_not_stop_it);
 	tcase_add_test(tests, addresses);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -2,8 +2,8 @@
 #include "base/metrics.h"
 
 #include "base/mem.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -225,8 +225,6 @@ int main(void)
 {
 	Suite *suite = suite_create("metrics");
 	TCase *tests = tcase_create("metrics");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, text_format);
@@ -238,9 +236,5 @@ int main(void)
 	tcase_add_test(tests, process_metrics);
 	tcase_add_test(tests, no_memory);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -2,8 +2,8 @@
 #include "base/pool.h"
 
 #include "base/mem.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <string.h>
 
 enum { TASKS = 37 };
@@ -70,9 +70,5 @@ int main(void)
 	tcase_add_test(cases, every_task_once);
 	tcase_add_test(cases, ends_without_work_and_refuses_nonsense);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

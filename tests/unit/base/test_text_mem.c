@@ -2,8 +2,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "base/text.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 START_TEST(utf8)
 {
@@ -117,9 +116,5 @@ int main(void)
 	tcase_add_test(tests, injected_failures);
 	tcase_add_test(tests, errors);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

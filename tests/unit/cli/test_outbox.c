@@ -1,7 +1,7 @@
 /* Outputs enter a transaction only when their partition is answered up to there: scripted source and sink. */
 #include "ops/cli/outbox.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -222,9 +222,5 @@ int main(void)
 	tcase_add_test(tests, nothing_written_nothing_due);
 	tcase_add_test(tests, files_are_written_at_once);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -1,7 +1,6 @@
 /* Chunks follow the clock. */
 #include "ops/cli/pacing.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 START_TEST(one_request_before_anything_is_known)
 {
@@ -45,9 +44,5 @@ int main(void)
 	tcase_add_test(tests, about_two_seconds);
 	tcase_add_test(tests, extremes);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

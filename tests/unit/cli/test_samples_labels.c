@@ -1,8 +1,8 @@
 /* Which interactions label which candidates: last answers, views, removals, answers from before or of others. */
 #include "ops/cli/samples_labels.h"
 #include "schemas/container.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,9 +146,5 @@ int main(void)
 	tcase_add_test(tests, clicked);
 	tcase_add_test(tests, another_rule_and_mistakes);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

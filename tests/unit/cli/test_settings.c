@@ -1,7 +1,7 @@
 /* What is printed of the settings: every key with its origin, and no secret, in whatever form it came. */
 #include "ops/cli/settings.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,16 +123,11 @@ int main(void)
 {
 	Suite *suite = suite_create("settings");
 	TCase *tests = tcase_create("settings");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_test(tests, passwords_in_urls_are_hidden);
 	tcase_add_test(tests, what_is_no_password_stays);
 	tcase_add_test(tests, secrets_are_hidden);
 	tcase_add_test(tests, help_and_print_name_the_same_keys);
 	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

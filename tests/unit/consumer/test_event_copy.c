@@ -4,8 +4,8 @@
 
 #include "base/status.h"
 #include "schemas/codec.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 enum { COUNT = 5, TEXT_BYTES = 32 };
@@ -99,9 +99,5 @@ int main(void)
 	TCase *tests = tcase_create("event copy");
 	tcase_add_test(tests, copies_are_whole);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -1,8 +1,8 @@
 /* test_merge.c - the answers of the merge that a sort does not give: late and bad entries, silent
  * lanes, groups beyond the limit, cuts, the books that are kept. */
 #include "consumer/merge.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -303,9 +303,5 @@ int main(void)
 	tcase_add_test(tests, lanes_come_and_go);
 	tcase_add_test(tests, no_memory_loses_nothing);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

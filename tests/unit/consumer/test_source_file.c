@@ -426,9 +426,5 @@ int main(void)
 	tcase_add_test(tests, folders_that_will_not_do);
 	tcase_add_test(tests, no_memory_is_an_error);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

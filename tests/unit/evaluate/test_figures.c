@@ -5,8 +5,8 @@
 
 #include "base/mem.h"
 #include "tests/golden/evaluate/figures.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,8 +227,6 @@ int main(void)
 {
 	Suite *suite = suite_create("figures");
 	TCase *tests = tcase_create("all");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, test_equal_to_scikit_learn);
@@ -238,9 +236,5 @@ int main(void)
 	tcase_add_test(tests, test_bootstrap);
 	tcase_add_test(tests, test_report_pairs_what_it_compares);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -343,8 +343,6 @@ int main(void)
 {
 	Suite *suite = suite_create("nearest_thread");
 	TCase *tcase = tcase_create("threads");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_test(tcase, rows_are_never_torn);
@@ -352,8 +350,5 @@ int main(void)
 	tcase_add_test(tcase, threads_change_nothing);
 	tcase_add_test(tcase, searches_beside_flushes);
 	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

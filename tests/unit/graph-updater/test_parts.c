@@ -510,8 +510,6 @@ int main(void)
 {
 	Suite *suite = suite_create("parts");
 	TCase *tcase = tcase_create("parts");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, ids_come_and_go);
@@ -525,9 +523,5 @@ int main(void)
 	tcase_add_test(tcase, exports_alike_with_threads);
 	tcase_add_test(tcase, configuration_is_checked);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -244,8 +244,6 @@ int main(void)
 {
 	Suite *suite = suite_create("seeds");
 	TCase *tcase = tcase_create("unit");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tcase, setup_name, teardown_name);
 	tcase_add_test(tcase, malformed_arrays);
@@ -254,9 +252,5 @@ int main(void)
 	tcase_add_test(tcase, exported_seeds_come_back);
 	tcase_add_test(tcase, refused_settings);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -465,8 +465,6 @@ int main(void)
 {
 	Suite *suite = suite_create("snapshot_child");
 	TCase *tcase = tcase_create("snapshot_child");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_checked_fixture(tcase, setup, teardown);
@@ -477,9 +475,5 @@ int main(void)
 	tcase_add_test(tcase, nothing_hangs_on_the_child);
 	tcase_add_test(tcase, the_parent_is_killed);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

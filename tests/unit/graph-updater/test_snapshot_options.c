@@ -217,8 +217,6 @@ int main(void)
 {
 	Suite *suite = suite_create("snapshot options");
 	TCase *tcase = tcase_create("unit");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_set_timeout(tcase, 300);
@@ -227,9 +225,5 @@ int main(void)
 	tcase_add_test(tcase, version_1_is_read);
 	tcase_add_test(tcase, memory_is_bounded);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

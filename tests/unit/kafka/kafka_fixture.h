@@ -9,8 +9,8 @@
 #include "producer/sink.h"
 #include "producer/topics.h"
 #include "schemas/registry.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
 #define EXITPOLL_TESTS_UNIT_PRODUCER_FILES_H
 
 #include "schemas/container.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -187,9 +187,5 @@ int main(void)
 	tcase_add_test(tests, bookcrossing_has_an_empty_time_column);
 	tcase_add_test(tests, video_games_have_sequences);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

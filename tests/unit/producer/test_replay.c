@@ -2,8 +2,8 @@
 #include "producer/replay.h"
 
 #include "base/clock.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 struct counting_sink {
@@ -226,9 +226,5 @@ int main(void)
 	tcase_add_test(tests, failures_tell_what_is_committed);
 	tcase_add_test(tests, speeds);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -230,9 +230,5 @@ int main(void)
 	tcase_add_test(tests, places_that_cannot_be_written);
 	tcase_add_test(tests, sizes_are_those_of_the_encoder);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -262,9 +262,5 @@ int main(void)
 	tcase_add_test(tests, finds_columns);
 	tcase_add_test(tests, unpacks_and_notices_damage);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -2,8 +2,8 @@
  * by failing allocations. */
 #include "schemas/codec.h"
 #include "tests/unit/schemas/codec_samples.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 enum { ROUNDS = 400, ARENA_BYTES = 8 * 1024 * 1024 };
@@ -234,8 +234,6 @@ int main(void)
 {
 	Suite *suite = suite_create("codec");
 	TCase *tests = tcase_create("codec");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tests, round_trip, 0, RECORD_TYPES);
 	tcase_add_loop_test(tests, every_truncation, 0, RECORD_TYPES);
@@ -245,9 +243,5 @@ int main(void)
 	tcase_add_test(tests, framing);
 	tcase_set_timeout(tests, 60);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -3,8 +3,8 @@
 #include "schemas/codec_buffer.h"
 #include "schemas/container_codec.h"
 #include "tests/unit/schemas/codec_samples.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -543,8 +543,6 @@ int main(void)
 {
 	Suite *suite = suite_create("container");
 	TCase *tests = tcase_create("container");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tests, set_up, tear_down);
 	tcase_add_loop_test(tests, round_trip, 0, RECORD_TYPES * CODECS);
@@ -559,9 +557,5 @@ int main(void)
 	tcase_add_loop_test(tests, failing_allocations, 0, CODECS);
 	tcase_set_timeout(tests, 60);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -1,8 +1,8 @@
 /* test_event.c - names, keys, times and what makes an event malformed; topics and records. */
 #include "base/clock.h"
 #include "schemas/topic.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -187,8 +187,6 @@ int main(void)
 {
 	Suite *suite = suite_create("event");
 	TCase *tests = tcase_create("event");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tests, items);
 	tcase_add_test(tests, interactions);
@@ -197,9 +195,5 @@ int main(void)
 	tcase_add_test(tests, the_future);
 	tcase_add_test(tests, names);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -174,8 +174,6 @@ int main(void)
 {
 	Suite *suite = suite_create("evolved");
 	TCase *tests = tcase_create("evolved");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tests, set_up, tear_down);
 	tcase_add_test(tests, aliases_and_defaults);
@@ -184,9 +182,5 @@ int main(void)
 	tcase_add_test(tests, wrong_defaults_are_refused);
 	tcase_set_timeout(tests, 60);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -1,7 +1,7 @@
 /* test_kafka_settings.c - what is passed through, what is refused, and that secrets do not reach the log. */
 #include "schemas/kafka_settings.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,16 +101,10 @@ int main(void)
 {
 	Suite *suite = suite_create("kafka_settings");
 	TCase *tests = tcase_create("all");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tests, test_a_secret_is_scrubbed_wherever_the_line_is_cut);
 	tcase_add_test(tests, test_apply_refuses_by_name);
 	tcase_add_test(tests, test_what_is_secret);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -5,8 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "tests/unit/schemas/scripted_server.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 #define ITEM_SCHEMA                                                                                    \
 	"{\\\"type\\\":\\\"record\\\",\\\"name\\\":\\\"item\\\",\\\"fields\\\":["                      \
@@ -506,8 +505,6 @@ int main(void)
 {
 	Suite *suite = suite_create("registry_http");
 	TCase *tests = tcase_create("http");
-	SRunner *runner;
-	int failed;
 
 	log_configure(LOG_ERROR, false);
 	tcase_set_timeout(tests, 60);
@@ -529,9 +526,5 @@ int main(void)
 	tcase_add_test(tests, threads_share_one_cache);
 	tcase_add_test(tests, wrong_settings_are_refused_at_once);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

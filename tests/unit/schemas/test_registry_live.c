@@ -6,8 +6,8 @@
 
 #include "base/log.h"
 #include "schemas/topic.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <curl/curl.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -188,8 +188,6 @@ int main(void)
 	const char *phase = getenv("EXITPOLL_REGISTRY_PHASE");
 	Suite *suite;
 	TCase *tests;
-	SRunner *runner;
-	int failed;
 
 	url = getenv("EXITPOLL_REGISTRY_URL");
 	if (!url || !*url) {
@@ -209,9 +207,5 @@ int main(void)
 		tcase_add_test(tests, the_subject_rule_refuses_ours);
 	}
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

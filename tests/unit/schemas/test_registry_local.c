@@ -3,8 +3,8 @@
 #include "schemas/registry.h"
 
 #include "base/log.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -307,8 +307,6 @@ int main(void)
 {
 	Suite *suite = suite_create("registry_local");
 	TCase *builtin = tcase_create("built-in"), *local = tcase_create("folder");
-	SRunner *runner;
-	int failed;
 
 	log_configure(LOG_ERROR, false);
 	tcase_add_test(builtin, builtin_ids_are_record_type_plus_one);
@@ -323,9 +321,5 @@ int main(void)
 	tcase_add_test(local, read_only_folder_serves_what_it_has);
 	tcase_add_test(local, no_memory_is_an_error_everywhere);
 	suite_add_tcase(suite, local);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -5,9 +5,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "tests/check_run.h"
 
 #include <arpa/inet.h>
-#include <check.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -156,8 +156,6 @@ int main(void)
 {
 	Suite *suite = suite_create("registry_tls");
 	TCase *plain = tcase_create("server"), *asking = tcase_create("client certificate");
-	SRunner *runner;
-	int failed;
 
 	if (system("openssl version >/dev/null 2>&1") != 0) {
 		printf("skipped: no openssl\n");
@@ -172,9 +170,5 @@ int main(void)
 	tcase_add_checked_fixture(asking, begin_asking, end);
 	tcase_add_test(asking, client_certificate);
 	suite_add_tcase(suite, asking);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -2,8 +2,8 @@
  * failing allocation leaks. */
 #include "schemas/codec.h"
 #include "schemas/schema.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -189,8 +189,6 @@ int main(void)
 {
 	Suite *suite = suite_create("schema");
 	TCase *tests = tcase_create("schema");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tests, valid);
 	tcase_add_test(tests, refused);
@@ -199,9 +197,5 @@ int main(void)
 	tcase_add_loop_test(tests, failing_allocations, 0, RECORD_TYPES);
 	tcase_set_timeout(tests, 60);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -5,8 +5,8 @@
 
 #include "schemas/codec_buffer.h"
 #include "schemas/codec_plan.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 
 enum { ARENA_BYTES = 64 * 1024 * 1024 };

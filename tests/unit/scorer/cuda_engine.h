@@ -6,8 +6,7 @@
 
 #include "scorer/cuda_backend.h"
 #include "scorer/forward.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 enum { ROWS = 640, SUFFIXES_MAX = 256, POSITIONS = 400 };
 

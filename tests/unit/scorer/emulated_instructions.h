@@ -8,8 +8,7 @@
 #define EMULATED_INSTRUCTIONS
 
 #include "scorer/kernels/bf16.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 #define TARGET
 #define TARGET_INLINE static inline

@@ -4,8 +4,8 @@
 #define EXITPOLL_TESTS_MODEL_FILES_H
 
 #include "scorer/mapped_file.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,15 +137,10 @@ static inline bool find_smollm2(char path[512])
 static inline int run_suite(const char *name, TCase *tests)
 {
 	Suite *suite = suite_create(name);
-	SRunner *runner;
-	int failed;
+
 	suite_add_tcase(suite, tests);
 	tcase_set_timeout(tests, 120);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }
 
 #endif

@@ -3,8 +3,8 @@
 #include "scorer/backend.h"
 #include "scorer/score_prompt.h"
 #include "base/mem.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -261,9 +261,5 @@ int main(void)
 	tcase_add_test(cases, smollm2_as_transformers);
 	tcase_add_loop_test(cases, smollm2_on_enriched_prompts, 0, 2);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -245,9 +245,5 @@ int main(void)
 	tcase_add_test(cases, products_of_packed_matrices);
 	tcase_add_test(cases, a_model_in_bf16_is_near_fp32);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

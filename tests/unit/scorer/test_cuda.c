@@ -389,9 +389,5 @@ int main(void)
 	tcase_add_loop_test(cases, wrong_accesses_are_errors, 0, 3);
 	tcase_add_loop_test(cases, failures_have_names, 0, 4);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

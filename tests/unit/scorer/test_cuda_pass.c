@@ -269,9 +269,5 @@ int main(void)
 	tcase_add_loop_test(cases, a_lost_device_is_an_error, 0, 5);
 	tcase_add_test(cases, numbers_that_are_none_are_errors);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -1,8 +1,8 @@
 /* The quick start's whole model through the cuda backend's emulation, in fp16, against fp32 on the CPU. Skipped
  * where the model is not. */
 #include "scorer/score_prompt.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,9 +80,5 @@ int main(void)
 	tcase_set_timeout(cases, 300);
 	tcase_add_test(cases, smollm2_against_fp32);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -3,8 +3,7 @@
 #include "scorer/scorer.h"
 #include "base/mem.h"
 #include "tests/unit/scorer/tiny_bundle.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { IMPRESSIONS = 2000 };            /* the same paths, in the time that a sanitizer leaves */
@@ -230,9 +229,5 @@ int main(void)
 	tcase_add_test(cases, contexts_at_their_limit);
 	tcase_add_test(cases, memory_stays_flat);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -6,8 +6,7 @@
 #include "scorer/score_trace.h"
 #include "scorer/scorer.h"
 #include "scorer/train/heads_file.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 enum { HEADS = 3, MEMBERS = 2, UNITS = 11, WIDTH = 32 };
 enum { FEATURES = FEATURES_FIXED + FEATURES_PER_ATTRIBUTE, INPUTS = FEATURES + 2 };
@@ -459,9 +458,5 @@ int main(void)
 	tcase_add_test(tests, policies_are_checked);
 	tcase_add_test(tests, tensors_must_belong_to_a_head);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

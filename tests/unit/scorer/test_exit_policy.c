@@ -1,7 +1,7 @@
 /* The exit rules on sequences made by hand: 1, 2, 3, w and w + 1 exits. */
 #include "scorer/exit_policy.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <string.h>
 
@@ -191,9 +191,5 @@ int main(void)
 	tcase_add_test(cases, lists);
 	tcase_add_test(cases, senseless_policies_are_refused);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

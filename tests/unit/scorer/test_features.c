@@ -1,7 +1,7 @@
 /* test_features.c - the vector of statistics: order, logits, what is missing. */
 #include "scorer/features.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -93,9 +93,5 @@ int main(void)
 	tcase_add_test(tests, test_logits_are_clipped);
 	tcase_add_test(tests, test_names);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

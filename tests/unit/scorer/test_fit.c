@@ -7,8 +7,8 @@
 #include "scorer/train/fit.h"
 #include "scorer/train/heads_file.h"
 #include "scorer/train/vector.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <dirent.h>
 
 enum { IMPRESSIONS = 150, EACH = 4, ROWS = IMPRESSIONS * EACH, FEATURES = FEATURES_FIXED, TOKENS = 1 << 20 };
@@ -423,9 +423,5 @@ int main(void)
 	tcase_add_test(tests, an_interrupted_run_goes_on);
 	tcase_add_test(tests, samples_of_something_else_are_refused);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

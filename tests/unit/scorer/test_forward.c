@@ -3,8 +3,8 @@
 #include "tests/unit/scorer/random_model.h"
 
 #include "scorer/forward.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -407,9 +407,5 @@ int main(void)
 	tcase_add_test(cases, scoring_allocates_nothing);
 	tcase_add_test(cases, numbers_that_are_not_finite_are_an_error);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -3,8 +3,8 @@
 #include "tests/unit/scorer/random_model.h"
 
 #include "tests/golden/scorer/random_llama.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 
 START_TEST(hidden_rows_after_every_layer)
@@ -60,9 +60,5 @@ int main(void)
 	TCase *cases = tcase_create("golden");
 	tcase_add_loop_test(cases, hidden_rows_after_every_layer, 0, 2 * GOLDEN_MODELS);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -1,8 +1,8 @@
 /* The inner loops: near the truth in double, and the same bits in every table, for every cut. */
 #include "scorer/kernels/kernels.h"
 #include "base/mem.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,9 +131,5 @@ int main(void)
 	tcase_add_test(cases, rows);
 	tcase_add_test(cases, the_best_is_available);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -2,8 +2,7 @@
 #include "tests/unit/scorer/tiny_bundle.h"
 
 #include "scorer/prompt.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 static char *folder;
 static struct tokenizer *tokenizer;
@@ -293,9 +292,5 @@ int main(void)
 	tcase_add_test(cases, answers_and_contexts_that_cannot_be);
 	tcase_add_test(cases, the_cache_forgets_but_never_lies);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -1,7 +1,7 @@
 /* A folder of samples: two shards become one dataset, and what does not fit together is refused by name. */
 #include "scorer/train/sample_folder.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -207,9 +207,5 @@ int main(void)
 	tcase_add_test(tests, shards_become_one_dataset);
 	tcase_add_test(tests, what_does_not_fit_is_refused);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -4,8 +4,8 @@
 #include "scorer/safetensors.h"
 #include "scorer/train/sample_folder.h"
 #include "scorer/train/samples_file.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -211,9 +211,5 @@ int main(void)
 	tcase_add_test(tests, a_full_shard_says_so);
 	tcase_add_test(tests, no_memory_is_an_error);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

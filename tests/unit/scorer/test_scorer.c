@@ -6,8 +6,7 @@
 #include "scorer/score_prompt.h"
 #include "scorer/score_trace.h"
 #include "scorer/scorer.h"
-
-#include <check.h>
+#include "tests/check_run.h"
 
 static char *folder;
 static struct scorer_options options;
@@ -489,9 +488,5 @@ int main(void)
 	tcase_add_test(cases, raw_prompts);
 	tcase_add_test(cases, memory_may_run_out_anywhere);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

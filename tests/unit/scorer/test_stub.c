@@ -1,8 +1,8 @@
 /* The stub: in (0, 1), the same for the same request, different for any difference a candidate sees. */
 #include "scorer/scorer.h"
 #include "scorer/stub.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static float user_statistics[2], statistics[3];
@@ -118,9 +118,5 @@ int main(void)
 	tcase_add_test(cases, every_field_counts);
 	tcase_add_test(cases, the_facade_answers_in_order);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

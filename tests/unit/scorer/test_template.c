@@ -1,7 +1,7 @@
 /* Template files: sections, placeholders, braces, and every way to get them wrong. */
 #include "scorer/template.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -131,9 +131,5 @@ int main(void)
 	tcase_add_test(cases, wrong_ones_say_what_and_suggest);
 	tcase_add_test(cases, shipped_ones_and_files);
 	suite_add_tcase(suite, cases);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

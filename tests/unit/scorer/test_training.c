@@ -5,8 +5,8 @@
 #include "scorer/train/measures.h"
 #include "scorer/train/statistics_model.h"
 #include "scorer/train/vector.h"
+#include "tests/check_run.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -460,9 +460,5 @@ int main(void)
 	tcase_add_test(tests, platt_finds_the_scale);
 	tcase_add_loop_test(tests, measures_count, 0, 2);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }
