@@ -74,9 +74,9 @@ static void compare_told(const char *what, uint32_t count)
 
 /* keep: how many suffixes the knowledge before the model leaves in doubt; the others are sure at once. */
 static const struct { enum exit_rule rule; double threshold; uint32_t keep, first_left; } runs[] = {
-	{EXIT_FIXED, NAN, 0, 0}, {EXIT_FIXED, 1, 0, SUFFIXES}, {EXIT_FIXED, 2, 0, 0}, {EXIT_CONFIDENCE, .999, 1, SUFFIXES - 1},
-	{EXIT_CONFIDENCE, .6, SUFFIXES, UINT32_MAX}, {EXIT_DISCREPANCY, .02, SUFFIXES, 0}, {EXIT_PATIENCE, NAN, SUFFIXES, 0},
-	{EXIT_NONE, NAN, 0, 0},
+	{EXIT_FIXED, NAN, 0, 0}, {EXIT_FIXED, 1, 0, SUFFIXES}, {EXIT_FIXED, 2, 0, 0},
+	{EXIT_CONFIDENCE, .999, 1, SUFFIXES - 1}, {EXIT_CONFIDENCE, .6, SUFFIXES, UINT32_MAX},
+	{EXIT_DISCREPANCY, .02, SUFFIXES, 0}, {EXIT_PATIENCE, NAN, SUFFIXES, 0}, {EXIT_NONE, NAN, 0, 0},
 };
 enum { RUNS = sizeof runs / sizeof runs[0] };
 static const char *const paces[] = {"0", "7", "100000"};
