@@ -25,7 +25,7 @@ def row_of(rule, window, report):
     name = f"{rule}, window {window}" if rule in ("discrepancy", "patience") else rule
     if not risk.get("passed"):
         return f"| {name} | none passes | | | 0 | | |"
-    test, full = policy["test"], report["full_depth_test"]
+    test, full = policy["test"], policy["full_depth_test"]
     measure = "impression_auc" if report["task"] == "clicked" else "auc"
     threshold = policy.get("threshold")
     shown = "" if threshold is None else f"{threshold:.4g}"

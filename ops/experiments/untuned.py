@@ -47,7 +47,7 @@ def segments(history, examples, candidate):
     out = [f"<|im_start|>system\n{INSTRUCTION}<|im_end|>\n<|im_start|>user\n"]
     for number, example in enumerate(examples):
         out += ["Similar customer", f" {number + 1}", ":\n"]
-        out += [part for item in example["interactions"] for part in entry(item)]
+        out += [part for item in example["entries"] for part in entry(item)]
     out += ["The customer, oldest first:\n"] + [part for item in history for part in entry(item)]
     return out + ["Item:", " " + candidate["text"].strip(), "\n", "Will the customer like this item?",
                   "<|im_end|>\n<|im_start|>assistant\n"]
@@ -128,7 +128,7 @@ def layers_of(arguments, condition, requests):
             got = subprocess.run([arguments.exitpoll, "score", "--model", arguments.model, "--prompt-file", file,
                                   "--ids", "--layers", "--answers", "Yes,No", "--exit-rule", "none", "--threads",
                                   "1"], text=True, check=True, capture_output=True).stdout.splitlines()
-            rows = [[yes - no for yes, no in json.loads(line)["logits"]] for line in got]
+            rows = [[yes - no for yes, no in json.loads(line)["layers"]] for line in got]
             if len(rows) != len(batch):
                 sys.exit(f"{len(rows)} answers to {len(batch)} prompts")
             with chunks.open("a") as out:
