@@ -30,7 +30,7 @@ options=(-DCMAKE_BUILD_TYPE=Release -DEXITPOLL_WERROR=ON -DEXITPOLL_KAFKA=OFF)
 if [ $emulated = 1 ]; then
   options+=(-DEXITPOLL_CUDA=OFF)
 else
-  [ $setup = 0 ] || ops/setup.sh --cuda >&2
+  [ $setup = 0 ] || ops/setup.sh --cuda --model >&2
   options+=(-DEXITPOLL_CUDA=ON)
 fi
 [ -z "${NVCC:-}" ] || options+=("-DEXITPOLL_NVCC=$NVCC")
@@ -70,9 +70,42 @@ if [ $sanitize = 1 ]; then
   fi
 fi
 
+# GPU busy while a stream of real impressions is scored from files, all layers; from the first busy sample on.
+stream_row() {
+  local folder sampler row
+  folder="$(mktemp -d)"
+  "$build/exitpoll" import --interactions ops/demo-data/beauty_interactions.tsv.xz --items \
+    ops/demo-data/beauty_items.tsv.xz --out "$folder/events" --impressions last:0.1 --candidates 8 >&2
+  nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits -lms 100 > "$folder/busy" &
+  sampler=$!
+  "$build/exitpoll" run --from "$folder/events" --to "$folder/out" --model "$1" --set exit.rule=none \
+    --set scorer.batch_requests_max=256 --set log.level=warning > "$folder/log" || true
+  kill "$sampler" 2> /dev/null || true
+  row="$(awk '$1 > 0 { begun = 1 } begun { line[++n] = $1; if ($1 > 0) end = n }
+    END { for (i = 1; i <= end; i++) sum += line[i]
+          if (end) printf "    GPU busy from files, SmolLM2: %.2f (target .95, %d samples)", sum / end / 100, end }' \
+    "$folder/busy")"
+  printf '%s\n' "${row:-    GPU busy from files: no busy sample was seen}"
+  grep -h impressions/s "$folder/log" | sed 's/^/    /' || true
+  rm -rf "$folder"
+}
+
 say "measuring"
 rows="$("$build/bench_cuda" ${arguments[@]+"${arguments[@]}"})"
 printf '%s\n' "$rows"
+# A small model, whose launches cost more than their work, and how busy a stream keeps the GPU.
+model="${EXITPOLL_SMOLLM2:-${EXITPOLL_CACHE:-$HOME/.cache/exitpoll}/models/SmolLM2-135M-Instruct.Q4_1.gguf}"
+if [ $emulated = 1 ]; then
+  :       # hours, and no figure
+elif [ -e "$model" ]; then
+  say "measuring SmolLM2"
+  small_rows="$("$build/exitpoll" bench --only scorer --model "$model" | sed 's/^/    /')"
+  command -v nvidia-smi > /dev/null && small_rows+=$'\n\n'"$(stream_row "$model")"
+  printf '\n%s\n' "$small_rows"
+  rows+=$'\n\n'"$small_rows"
+else
+  say "$model is not here (ops/setup.sh --model): SmolLM2's rows are left out"
+fi
 # The peer's rows, where its libraries are: PEER_PYTHON names a Python with torch and transformers.
 peer="${PEER_PYTHON:-python3}"
 if "$peer" -c 'import torch, transformers' 2> /dev/null; then
