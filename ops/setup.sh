@@ -136,7 +136,7 @@ if [ $only_list = 1 ]; then list_versions; exit 0; fi
 packages=("${build_packages[@]}")
 [ $want_model = 1 ] && packages+=("${model_packages[@]}")
 [ $want_test = 1 ] && packages+=("${test_packages[@]}")
-[ $want_cuda = 1 ] && packages+=(python3 python3-pip)
+[ $want_cuda = 1 ] && packages+=(check libsubunit-dev python3 python3-pip)
 install_packages "${packages[@]}"
 [ $want_model = 1 ] && fetch_model
 [ $want_cuda = 1 ] && fetch_cuda
