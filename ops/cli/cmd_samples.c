@@ -7,6 +7,7 @@
 #include "ops/cli/progress.h"
 #include "ops/cli/samples_json.h"
 #include "ops/cli/samples_sink.h"
+#include "ops/cli/seeds_until.h"
 #include "ops/cli/settings.h"
 #include "scorer/bundle_json.h"
 
@@ -133,6 +134,7 @@ struct parts {
 	struct source *source;
 	struct sink *sink;
 	struct samples_description description;
+	int64_t trained_until_ms;       /* the latest event that taught the model or the graph's seeds anything */
 };
 
 static void destroy_parts(struct parts *parts)
@@ -164,13 +166,26 @@ static enum status open_model(const struct arguments *arguments, struct parts *p
 static enum status check_leak(const struct arguments *arguments, const struct parts *parts, struct error *error)
 {
 	const int64_t *begins = samples_split_begins(parts->split);
-	int64_t until = parts->bundle->trained_until_ms;
+	int64_t until = parts->trained_until_ms;
 	if (arguments->allow_leak || !begins || begins[PART_CALIBRATION - 1] > until)
 		return STATUS_OK;
 	return error_set(error, STATUS_CONFIG,
-			 "%s was trained on data up to %" PRId64 " ms, and calibration begins at %" PRId64 " ms: split "
-			 "later, or say --allow-leak and trust no figure", arguments->model, until,
+			 "%s trained on data up to %" PRId64 " ms, and calibration begins at %" PRId64 " ms: split "
+			 "later, or say --allow-leak and trust no figure",
+			 until > parts->bundle->trained_until_ms ? "the graph's seeds were" : "the model was", until,
 			 begins[PART_CALIBRATION - 1]);
+}
+
+static enum status find_trained_until(const struct arguments *arguments, struct parts *parts, struct error *error)
+{
+	const char *unsaid;
+	parts->trained_until_ms = parts->bundle->trained_until_ms;
+	enum status status = seeds_until(&parts->updater, &parts->trained_until_ms, &unsaid, error);
+	if (status || !unsaid || arguments->allow_leak)
+		return status;
+	return error_set(error, STATUS_CONFIG,
+			 "%s.json does not say up to when these seeds were trained (\"trained_until\", ms), so they may have "
+			 "seen what is to be predicted: add it, or say --allow-leak and trust no figure", unsaid);
 }
 
 static enum status read_answers(const struct arguments *arguments, struct parts *parts, struct error *error)
@@ -200,7 +215,9 @@ static enum status prepare(const struct arguments *arguments, struct parts *part
 	enum status status;
 	settings_limits(parts->config, &parts->limits);
 	if ((status = settings_updater(parts->config, &parts->lists, &parts->updater, error)) ||
-	    (status = open_model(arguments, parts, error)) || (status = read_answers(arguments, parts, error)))
+	    (status = open_model(arguments, parts, error)) ||
+	    (status = find_trained_until(arguments, parts, error)) ||
+	    (status = read_answers(arguments, parts, error)))
 		return status;
 	if (parts->updater.attributes_count > FEATURES_ATTRIBUTES_MAX)
 		return error_set(error, STATUS_CONFIG, "statistics.attributes: %zu names, at most %d",
@@ -212,8 +229,8 @@ static enum status prepare(const struct arguments *arguments, struct parts *part
 	parts->description = (struct samples_description){
 		.events = arguments->from, .model = arguments->model, .split_rule = arguments->split,
 		.shares = arguments->shares, .seed = arguments->seed, .few_shot = arguments->few_shot,
-		.history_min = arguments->history_min, .allow_leak = arguments->allow_leak,
-		.config = parts->config, .bundle = parts->bundle, .prompt = parts->prompt, .labels = parts->labels,
+		.history_min = arguments->history_min, .trained_until_ms = parts->trained_until_ms,
+		.allow_leak = arguments->allow_leak, .config = parts->config, .bundle = parts->bundle, .prompt = parts->prompt, .labels = parts->labels,
 		.split = parts->split, .attributes = parts->updater.attributes,
 		.features = features_count(parts->updater.attributes_count),
 	};
@@ -284,7 +301,7 @@ static enum status replay(const struct arguments *arguments, struct parts *parts
 	struct samples_sink_options sink = {
 		.folder = arguments->out, .labels = parts->labels, .split = parts->split, .prompt = parts->prompt,
 		.features = parts->description.features, .candidates_max = parts->limits.candidates_max,
-		.history_min = arguments->history_min, .trained_until_ms = parts->bundle->trained_until_ms,
+		.history_min = arguments->history_min, .trained_until_ms = parts->trained_until_ms,
 		.allow_leak = arguments->allow_leak,
 	};
 	struct pipeline_options pipeline_options = {

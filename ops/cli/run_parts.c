@@ -3,6 +3,7 @@
 
 #include "ops/cli/cli.h"
 #include "ops/cli/progress.h"
+#include "ops/cli/seeds_until.h"
 #include "schemas/container.h"
 #include "scorer/features.h"
 
@@ -174,10 +175,18 @@ static enum status create_sink(const struct run_options *options, struct run_par
 	bool predicts = options->stage != STAGE_GRAPH_UPDATER;
 
 	if (!options->to.kafka) {
-		int64_t until_ms;
+		int64_t until_ms = INT64_MIN;
 		char until[24] = "", layers[16] = "";
+		const char *unsaid;
+		enum status status = STATUS_OK;
 
-		if (predicts && scorer_trained_until(parts->scorer, &until_ms))
+		if (predicts)
+			scorer_trained_until(parts->scorer, &until_ms);
+		if (predicts && options->stage != STAGE_SCORER)
+			status = seeds_until(&parts->updater_options, &until_ms, &unsaid, error);
+		if (status)
+			return status;
+		if (until_ms != INT64_MIN)
 			snprintf(until, sizeof until, "%" PRId64, until_ms);
 		if (predicts)
 			snprintf(layers, sizeof layers, "%u", scorer_layers(parts->scorer));

@@ -113,7 +113,7 @@ static json_t *model_json(const struct samples_description *d, json_t *root)
 	/* null: the template's. */
 	json_object_set_new(root, "answers", d->bundle->yes ? json_pack("[s, s]", d->bundle->yes, d->bundle->no) :
 							      json_null());
-	json_object_set_new(root, "trained_until", time_json(d->bundle->trained_until_ms));
+	json_object_set_new(root, "trained_until", time_json(d->trained_until_ms));
 	json_object_set_new(root, "leak_allowed", json_boolean(d->allow_leak));
 	return root;
 }

@@ -19,6 +19,7 @@ struct samples_description {
 	const char *split_rule;
 	const double *shares;
 	uint64_t seed, few_shot, history_min;
+	int64_t trained_until_ms;       /* of the model and of the graph's seeds; INT64_MIN: nothing is known */
 	bool allow_leak;
 	const struct config *config;
 	const struct bundle *bundle;

@@ -164,8 +164,8 @@ static enum status add_request(struct samples_sink *s, const struct scoring_requ
 		s->counts.leaking++;
 		if (!s->options.allow_leak)
 			return error_set(error, STATUS_CONFIG,
-					 "impression %.*s (%lld ms) is for %s, and the model was trained on data up to "
-					 "%lld ms: split later, or say --allow-leak and trust no figure",
+					 "impression %.*s (%lld ms) is for %s, and the model or the graph's seeds were "
+					 "trained on data up to %lld ms: split later, or say --allow-leak and trust no figure",
 					 TEXT_ARGS(text_cut(request->impression_id, 64)),
 					 (long long)request->event_time_ms, samples_part_name(part),
 					 (long long)s->options.trained_until_ms);

@@ -188,10 +188,11 @@ def main():
     write(arguments.out, rows[1] / largest, items)
     if arguments.users:
         write(arguments.users, rows[0] / largest, users)
-    with open(arguments.out + ".json", "w") as out:
-        json.dump({"pairs": len(pairs), "users": len(users), "items": len(items), "held_out": int(held.sum()),
-                   "auc": auc, "trained_until": until, "arguments": vars(arguments)}, out, indent=1)
-        out.write("\n")
+    for name in filter(None, (arguments.out, arguments.users)):
+        with open(name + ".json", "w") as out:
+            json.dump({"pairs": len(pairs), "users": len(users), "items": len(items), "held_out": int(held.sum()),
+                       "auc": auc, "trained_until": until, "arguments": vars(arguments)}, out, indent=1)
+            out.write("\n")
     print(f"{len(items)} rows in {arguments.out}.npy" +
           (f", {len(users)} in {arguments.users}.npy" if arguments.users else ""), file=sys.stderr)
 

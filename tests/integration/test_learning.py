@@ -234,6 +234,31 @@ def test_what_taught_the_model_is_refused():
         check(describe(samples(folder, "good"))["leaking"] == 0, "tuned on the first two parts")
 
 
+def test_what_taught_the_seeds_is_refused():
+    with Scratch() as folder:
+        table = make_events(folder)
+        (folder / "seeds.ids").write_text("B001\nB002\n")
+        header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 64), }".ljust(117) + "\n"
+        (folder / "seeds.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() +
+                                           struct.pack("<128f", *([.5, -.25] * 64)))
+        seeds = ["--set", f"graph.item_seeds={folder / 'seeds'}"]
+        done = samples(folder, "out", *seeds, code=78)
+        check("seeds.json" in done.stderr and "--allow-leak" in done.stderr, done.stderr)
+        (folder / "seeds.json").write_text(json.dumps({"trained_until": table[1300][3] * 1000}))
+        done = samples(folder, "out", *seeds, code=78)
+        check("seeds were trained on data up to" in done.stderr, done.stderr)
+        (folder / "seeds.json").write_text(json.dumps({"trained_until": table[1200][3] * 1000}))
+        check(describe(samples(folder, "good", *seeds))["trained_until"] == table[1200][3] * 1000, "not kept")
+        # What is predicted with them says so, and may not be judged on what they have seen.
+        (folder / "seeds.json").write_text(json.dumps({"trained_until": table[-1][3] * 1000}))
+        run("run", "--from", folder / "events", "--to", folder / "judged", "--set", "scorer.backend=stub",
+            "--set", "log.level=error", *seeds)
+        done = run("evaluate", "--predictions", folder / "judged", "--events", folder / "events", code=None)
+        check(done.returncode != 0 and "--allow-leak" in done.stderr, done.stderr)
+        (folder / "seeds.json").write_text("{")
+        check("seeds.json" in samples(folder, "out", *seeds, code=65).stderr, "malformed")
+
+
 def test_a_stopped_run_goes_on():
     with Scratch() as folder:
         make_events(folder, "events", "--impressions", "all", rows=14000)
@@ -270,4 +295,5 @@ if __name__ == "__main__":
         print("skipped: the tiny model is not there")
         sys.exit(77)
     main(test_the_page, test_nothing_at_or_after_an_impression_is_in_its_sample, test_labels_and_parts,
-         test_tokens_and_statistics_are_those_of_serving, test_what_taught_the_model_is_refused, test_a_stopped_run_goes_on)
+         test_tokens_and_statistics_are_those_of_serving, test_what_taught_the_model_is_refused,
+         test_what_taught_the_seeds_is_refused, test_a_stopped_run_goes_on)
