@@ -256,6 +256,17 @@ class Run:
         self.__dict__.update(state)
 
 
+def weights_of(path):
+    """Where the weights lie that a bundle is to name: of a bundle those that it names itself."""
+    described = Path(path) / "exitpoll.json"
+    if not described.exists():
+        return Path(path).resolve()
+    inner = json.loads(described.read_text())
+    if inner.get("adapter"):
+        raise SystemExit(f"{path} has an adapter of its own, and a bundle holds one: name its model instead")
+    return (Path(path) / inner["model"]).resolve()
+
+
 def write_bundle(folder, model, run, options, samples, trained_until):
     """The best adapter, in PEFT's form, and the description that the scorer reads."""
     if options.keep == "best":
@@ -270,7 +281,7 @@ def write_bundle(folder, model, run, options, samples, trained_until):
     for left in part.iterdir():
         left.unlink()
     part.rmdir()
-    bundle = {"name": folder.name or "tuned", "model": str(Path(options.scorer_model or options.model).resolve()),
+    bundle = {"name": folder.name or "tuned", "model": str(weights_of(options.scorer_model or options.model)),
               "adapter": "adapter", "context": samples.description["context"], "trained_until": trained_until}
     if samples.description.get("answers"):
         bundle["answers"] = samples.description.get("answers")
@@ -347,6 +358,7 @@ def check_validation(run, model, data, answers, options, device, pool, stop):
 
 def main():
     options = arguments()
+    weights_of(options.scorer_model or options.model)   # refused before hours of work, if at all
     folder = Path(options.out)
     workers = options.threads or len(os.sched_getaffinity(0))
     samples = Samples(options.samples)
