@@ -199,7 +199,8 @@ static enum status decide(struct forward *f, const struct batch *batch, uint32_t
 			sink->tap(sink->context, batch->segments[segment].tag, exit, sink->row);
 		}
 		status = judge(f, batch, segment, layer, exit, f->z[i], NULL, now_ms, sink, error);
-		*left += f->leaving[segment];
+		if (!status)
+			*left += f->leaving[segment];
 	}
 	return status;
 }
