@@ -13,6 +13,7 @@
 #include "graph-updater/snapshot_child.h"
 
 #include <math.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,7 +267,10 @@ int main(int argc, char **argv)
 		snprintf(folder, sizeof folder, "%s/%zu-%g", argv[3], edges, threshold);
 	else
 		snprintf(folder, sizeof folder, "/tmp/exitpoll-bench-state-%d", (int)getpid());
-	mkdir(folder, 0700);
+	if (mkdir(folder, 0700) != 0 && errno != EEXIST) {
+		perror(folder);
+		return 73;      /* now, and not after a minute of making edges */
+	}
 	snprintf(first, sizeof first, "%s/snapshot-%zu.snap", folder, edges);
 	snprintf(again, sizeof again, "%s/again", folder);
 	if (access(first, R_OK)) {
