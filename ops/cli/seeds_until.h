@@ -1,7 +1,7 @@
 /* seeds_until.h - up to when the trained seeds of the graph were taught: NAME.json beside NAME.npy and NAME.ids, as
  * ops/tuning/fit_seeds.py writes it. Callers: samples and run, so that nothing judges what it has seen. */
-#ifndef EXITPOLL_CLI_SEEDS_UNTIL_H
-#define EXITPOLL_CLI_SEEDS_UNTIL_H
+#ifndef EXITPOLL_OPS_CLI_SEEDS_UNTIL_H
+#define EXITPOLL_OPS_CLI_SEEDS_UNTIL_H
 
 #include "base/status.h"
 #include "graph-updater/updater.h"
