@@ -231,7 +231,8 @@ static enum status prepare(const struct arguments *arguments, struct parts *part
 		.shares = arguments->shares, .seed = arguments->seed, .few_shot = arguments->few_shot,
 		.history_min = arguments->history_min, .trained_until_ms = parts->trained_until_ms,
 		.allow_leak = arguments->allow_leak, .config = parts->config, .bundle = parts->bundle,
-		.prompt = parts->prompt, .labels = parts->labels, .split = parts->split, .attributes = parts->updater.attributes,
+		.prompt = parts->prompt, .labels = parts->labels, .split = parts->split,
+		.attributes = parts->updater.attributes,
 		.features = features_count(parts->updater.attributes_count),
 	};
 	return samples_json_describe(&parts->description, &parts->root, error);
