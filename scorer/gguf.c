@@ -456,22 +456,28 @@ struct text_view gguf_next_text(struct gguf_array *array)
 	return text;
 }
 
-int32_t gguf_next_i32(struct gguf_array *array)
+static uint32_t next_bits(struct gguf_array *array)
 {
 	uint32_t bits = (uint32_t)load(array->at, 4);
+
+	array->at += 4;
+	return bits;
+}
+
+int32_t gguf_next_i32(struct gguf_array *array)
+{
+	uint32_t bits = next_bits(array);
 	int32_t value;
 
 	memcpy(&value, &bits, sizeof(value));
-	array->at += 4;
 	return value;
 }
 
 float gguf_next_f32(struct gguf_array *array)
 {
-	uint32_t bits = (uint32_t)load(array->at, 4);
+	uint32_t bits = next_bits(array);
 	float value;
 
 	memcpy(&value, &bits, sizeof(value));
-	array->at += 4;
 	return value;
 }

@@ -41,17 +41,25 @@ static enum status choose_pattern(struct tokenizer *tokenizer, const struct gguf
 			 name.bytes ? name.bytes : "");
 }
 
+enum status tokenizer_gguf_texts(const struct gguf *gguf, const char *path, struct gguf_array *out,
+				 struct error *error)
+{
+	if (!gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, out) || out->count == 0 ||
+	    out->count > VOCABULARY_IDS_MAX)
+		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.tokens is missing or has not 1 to %d "
+				 "texts", path, VOCABULARY_IDS_MAX);
+	return STATUS_OK;
+}
+
 static enum status read_tokens(struct tokenizer *tokenizer, const struct gguf *gguf, const char *path,
 			       struct error *error)
 {
 	struct gguf_array tokens, types = {0};
 	enum status status;
 
-	if (!gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, &tokens) || tokens.count == 0 ||
-	    tokens.count > VOCABULARY_IDS_MAX)
-		return error_set(error, STATUS_CORRUPT,
-				 "%s: tokenizer.ggml.tokens is missing or has not 1 to %d "
-				 "texts", path, VOCABULARY_IDS_MAX);
+	status = tokenizer_gguf_texts(gguf, path, &tokens, error);
+	if (status != STATUS_OK)
+		return status;
 	if (gguf_has(gguf, "tokenizer.ggml.token_type") &&
 	    (!gguf_get_array(gguf, "tokenizer.ggml.token_type", GGUF_I32, &types) ||
 	     types.count != tokens.count))

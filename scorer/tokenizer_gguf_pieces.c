@@ -59,10 +59,10 @@ struct pieces {
 static enum status find_pieces(const struct gguf *gguf, const char *path, struct pieces *out,
 			       struct error *error)
 {
-	if (!gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, &out->texts) || out->texts.count == 0 ||
-	    out->texts.count > VOCABULARY_IDS_MAX)
-		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.tokens is missing or has not 1 to %d "
-				 "texts", path, VOCABULARY_IDS_MAX);
+	enum status status = tokenizer_gguf_texts(gguf, path, &out->texts, error);
+
+	if (status != STATUS_OK)
+		return status;
 	if (!gguf_get_array(gguf, "tokenizer.ggml.scores", GGUF_F32, &out->scores) ||
 	    out->scores.count != out->texts.count)
 		return error_set(error, STATUS_CORRUPT, "%s: tokenizer.ggml.scores is not one number per token",

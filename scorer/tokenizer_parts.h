@@ -65,6 +65,9 @@ enum status tokenizer_load_json(struct tokenizer *tokenizer, const struct mapped
 				struct error *error);
 enum status tokenizer_load_gguf(struct tokenizer *tokenizer, const struct gguf *gguf,
 				const struct mapped_file *file, struct error *error);
+/* tokenizer.ggml.tokens, an id each: 1 to VOCABULARY_IDS_MAX. STATUS_CORRUPT. */
+enum status tokenizer_gguf_texts(const struct gguf *gguf, const char *path, struct gguf_array *out,
+				 struct error *error);
 /* tokenizer.ggml.model = llama. */
 enum status tokenizer_load_gguf_pieces(struct tokenizer *tokenizer, const struct gguf *gguf,
 				       const struct mapped_file *file, struct error *error);

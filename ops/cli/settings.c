@@ -76,7 +76,7 @@ static const struct config_key table[] = {
 	INTEGER("graph.users_max", "20000000", 1, 4e9, "users kept"),
 	INTEGER("graph.items_max", "20000000", 1, 4e9, "items kept"),
 	INTEGER("graph.memory_max_bytes", "0", 0, 9e15,
-	        "memory of the graph past which events are refused; 0: three quarters of the machine's or container's"),
+		"memory of the graph past which events are refused; 0: three quarters of the machine's or container's"),
 	INTEGER("graph.edge_days", "0", 0, 100000, "edges older than this leave; 0: never"),
 	INTEGER("graph.tombstone_days", "7", 0, 100000, "how long a removal voids older events"),
 	BOOLEAN("graph.view_edges", "false", "a VIEW is an edge of the graph too"),

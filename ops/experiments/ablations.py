@@ -18,7 +18,6 @@ all fresh statistics as served, paired, with 95 % intervals over users, for logi
     raters, past   the most raters of a candidate and the most items of a user that statistics look at (64 and 50)
     graph          settings of the embeddings
 """
-import argparse
 import datetime
 import re
 import shutil
@@ -31,7 +30,7 @@ import numpy as np
 
 from baselines import commit
 from baselines_classic import lightgbm_scores, logistic_scores
-from baselines_data import SETS, TEST, attribute_of, make_events, prepare, responses, run
+from baselines_data import SETS, TEST, arguments_of, attribute_of, make_events, prepare, responses, run
 from baselines_judge import DRAWS, Judge
 from fresh_statistics import names_of
 
@@ -264,16 +263,11 @@ def variants(arguments, data):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=sorted(SETS))
-    parser.add_argument("--exitpoll", default="build/exitpoll")
-    parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--work", default="baselines", help="folder of everything computed (baselines)")
+    parser = arguments_of(__doc__)
     parser.add_argument("--sources", help="a checkout, from which variants of the program are built")
     parser.add_argument("--embeddings", help="of the items, by item_embeddings.py")
     parser.add_argument("--models", default="logistic,lightgbm")
     parser.add_argument("--no-replays", action="store_true", help="only what the samples' own statistics show")
-    parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     data = prepare(arguments.set, arguments.exitpoll, arguments.data, arguments.work)
     names, attribute = names_of([attribute_of(arguments.set)]), attribute_of(arguments.set)

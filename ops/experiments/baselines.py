@@ -21,7 +21,6 @@ was known of item and user before. Rows:
 
 A row whose library is missing is named as not run. Nothing is chosen on the test.
 """
-import argparse
 import datetime
 import json
 import subprocess
@@ -32,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from baselines_classic import MEANS, frozen_means, lightgbm_scores, logistic_scores
-from baselines_data import SETS, TEST, TRAIN, VALIDATION, prepare
+from baselines_data import SETS, TEST, TRAIN, VALIDATION, arguments_of, prepare
 from baselines_judge import DRAWS, Judge, interval, slices
 
 HERE = Path(__file__).resolve().parent
@@ -103,15 +102,10 @@ def table(data, scores, failed, against, name, seed, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=sorted(SETS))
-    parser.add_argument("--exitpoll", default="build/exitpoll")
-    parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--work", default="baselines", help="folder of everything computed (baselines)")
+    parser = arguments_of(__doc__)
     parser.add_argument("--rows", default=",".join(CLASSIC + NEURAL), help="comma-separated; all of the above")
     parser.add_argument("--against", default="lightgbm")
     parser.add_argument("--settings", type=int, default=100, help="of a neural row's search, the first N (all)")
-    parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     rows = arguments.rows.split(",")
     for row in rows:

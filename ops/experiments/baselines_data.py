@@ -4,6 +4,7 @@ What a model may see of a sample is what the scoring request holds, so nothing a
 the fresh statistics and the last 50 interactions of the user. A finished step leaves its file under its own name
 (before: another name or a temporary one), so an interrupted run goes on where it stopped.
 """
+import argparse
 import json
 import subprocess
 import sys
@@ -47,6 +48,17 @@ SETS = {
                                ["--impressions", "last:0.2", "--candidates", "8", "--skip-new", "--untimed", "skip"],
                                clicked=True, rated=False),
 }
+
+
+def arguments_of(description):
+    """A parser with what every command over a set takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("--exitpoll", default="build/exitpoll")
+    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--work", default="baselines", help="folder of everything computed (baselines)")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser
 
 
 def run(command):

@@ -281,7 +281,7 @@ def write_bundle(folder, model, run, options, samples, trained_until):
     for left in part.iterdir():
         left.unlink()
     part.rmdir()
-    bundle = {"name": folder.name or "tuned", "model": str(weights_of(options.scorer_model or options.model)),
+    bundle = {"name": folder.name or "tuned", "model": str(options.scorer_model),
               "adapter": "adapter", "context": samples.description["context"], "trained_until": trained_until}
     if samples.description.get("answers"):
         bundle["answers"] = samples.description.get("answers")
@@ -358,7 +358,7 @@ def check_validation(run, model, data, answers, options, device, pool, stop):
 
 def main():
     options = arguments()
-    weights_of(options.scorer_model or options.model)   # refused before hours of work, if at all
+    options.scorer_model = weights_of(options.scorer_model or options.model)
     folder = Path(options.out)
     workers = options.threads or len(os.sched_getaffinity(0))
     samples = Samples(options.samples)

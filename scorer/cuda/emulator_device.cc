@@ -4,12 +4,9 @@
  * EXITPOLL_EMULATED_PACE gives: so many orders each time somebody asks how far the queue is. Host code that reads too
  * early or reuses too early is caught so. Invariant: orders run in order; after the first failure none does.
  * Caller: scorer/cuda_backend.c through the table. */
-#include "scorer/cuda/kernels.cuh"
-
 #include "scorer/cuda/emulator_machine.cuh"
+#include "scorer/cuda/library.cuh"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -46,18 +43,6 @@ struct device {
 	struct emulated_range host[64];
 	uint32_t host_count;
 };
-
-static enum status say(struct error *error, enum status status, const char *format, ...)
-{
-	if (error) {
-		va_list arguments;
-		va_start(arguments, format);
-		vsnprintf(error->text, sizeof error->text, format, arguments);
-		va_end(arguments);
-		error->status = status;
-	}
-	return status;
-}
 
 /* What a test wants the machine to lack: EXITPOLL_EMULATED_FAULT=no-driver|old-driver|old-card|small|
  * no-more-memory|lost (a while after it was opened: EXITPOLL_EMULATED_LOST_AFTER orders). */
@@ -375,34 +360,4 @@ static void product(struct device *device, const struct product_work *work)
 		memcpy(new_order(device, &device->main, ORDER_PRODUCT)->work, work, sizeof *work);
 }
 
-extern "C" __attribute__((visibility("default"))) const struct device_table exitpoll_device_table;
-const struct device_table exitpoll_device_table = {
-	.version = DEVICE_TABLE_VERSION,
-	.find = find,
-	.open = open_device,
-	.close = close_device,
-	.allocate = allocate,
-	.prepare_product = prepare_product,
-	.upload = upload,
-	.download = download,
-	.copy = copy,
-	.copy_rows = copy_rows,
-	.allocate_host = allocate_host,
-	.fetch = fetch,
-	.send_ahead = send_ahead,
-	.join_ahead = join_ahead,
-	.mark = mark,
-	.reached = reached,
-	.state = state,
-	.wait = wait_device,
-	.embed = launch_embed,
-	.norm = launch_norm,
-	.rope = launch_rope,
-	.attention = launch_attention,
-	.swiglu = launch_swiglu,
-	.gather = launch_gather,
-	.head = launch_head,
-	.decide = launch_decide,
-	.arrange = launch_arrange,
-	.product = product,
-};
+DEFINE_DEVICE_TABLE;

@@ -5,13 +5,11 @@
  * to DEVICE_PRODUCT_ROWS. cuBLASLt does not promise that, so it is tried out before an algorithm is taken.
  * Invariant: after the first failure nothing more is queued, wait() tells it.
  * Caller: scorer/cuda_backend.c through the table, one thread. */
-#include "scorer/cuda/kernels.cuh"
+#include "scorer/cuda/library.cuh"
 
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,18 +44,6 @@ struct device {
 	bool failed;
 	char failure[256];
 };
-
-static enum status say(struct error *error, enum status status, const char *format, ...)
-{
-	if (error) {
-		va_list arguments;
-		va_start(arguments, format);
-		vsnprintf(error->text, sizeof error->text, format, arguments);
-		va_end(arguments);
-		error->status = status;
-	}
-	return status;
-}
 
 static void failed(struct device *device, const char *what, cudaError_t code)
 {
@@ -522,34 +508,4 @@ static void product(struct device *device, const struct product_work *work)
 		       multiply(device, plan, work->scale, work->x, work->weights, rows, work->out));
 }
 
-extern "C" __attribute__((visibility("default"))) const struct device_table exitpoll_device_table;
-const struct device_table exitpoll_device_table = {
-	.version = DEVICE_TABLE_VERSION,
-	.find = find,
-	.open = open_device,
-	.close = close_device,
-	.allocate = allocate,
-	.prepare_product = prepare_product,
-	.upload = upload,
-	.download = download,
-	.copy = copy,
-	.copy_rows = copy_rows,
-	.allocate_host = allocate_host,
-	.fetch = fetch,
-	.send_ahead = send_ahead,
-	.join_ahead = join_ahead,
-	.mark = mark,
-	.reached = reached,
-	.state = state,
-	.wait = wait_device,
-	.embed = launch_embed,
-	.norm = launch_norm,
-	.rope = launch_rope,
-	.attention = launch_attention,
-	.swiglu = launch_swiglu,
-	.gather = launch_gather,
-	.head = launch_head,
-	.decide = launch_decide,
-	.arrange = launch_arrange,
-	.product = product,
-};
+DEFINE_DEVICE_TABLE;

@@ -4,6 +4,7 @@
 #define EXITPOLL_TESTS_UNIT_GRAPH_UPDATER_SNAPSHOT_WORLD_H
 
 #include "tests/property/graph-updater/graph_world.h"
+#include "tests/unit/graph-updater/state_files.h"
 
 #include "graph-updater/snapshot.h"
 #include "graph-updater/snapshot_layout.h"
@@ -79,39 +80,6 @@ static inline void apply_some(struct updater *updater, struct stream *stream, un
 	}
 }
 
-static inline char *read_file(const char *path, size_t *size)
-{
-	FILE *file = fopen(path, "rb");
-	char *bytes = malloc(1 << 22);
-
-	ck_assert_msg(file != NULL, "%s", path);
-	*size = fread(bytes, 1, 1 << 22, file);
-	fclose(file);
-	return bytes;
-}
-
-static inline void write_file(const char *path, const char *bytes, size_t size)
-{
-	FILE *file = fopen(path, "wb");
-
-	ck_assert_uint_eq(fwrite(bytes, 1, size, file), size);
-	fclose(file);
-}
-
-static inline void clear_folder(const char *path)
-{
-	DIR *directory = opendir(path);
-	struct dirent *entry;
-	char name[512];
-
-	while (directory && (entry = readdir(directory))) {
-		snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-		unlink(name);
-	}
-	if (directory)
-		closedir(directory);
-}
-
 static inline void setup(void)
 {
 	names_fill(&names);
@@ -158,17 +126,10 @@ static inline void teardown(void)
 static inline void assert_equal_states(const struct updater *a, const struct updater *b)
 {
 	struct error error = {0};
-	size_t size_a, size_b;
-	char *bytes_a, *bytes_b;
 
 	must(snapshot_write(a, file_a, NULL, 0, NULL, &error), &error, 0);
 	must(snapshot_write(b, file_b, NULL, 0, NULL, &error), &error, 0);
-	bytes_a = read_file(file_a, &size_a);
-	bytes_b = read_file(file_b, &size_b);
-	ck_assert_uint_eq(size_a, size_b);
-	ck_assert(memcmp(bytes_a, bytes_b, size_a) == 0);
-	free(bytes_a);
-	free(bytes_b);
+	assert_same_files(file_a, file_b);
 }
 
 #endif

@@ -4,11 +4,11 @@
  * The kill points: the child dies by SIGKILL, or meets ENOSPC or EIO, at every operation on files (writes
  * are cut short so that there are hundreds of them), and what it had not yet made durable is then torn. */
 #include "tests/property/graph-updater/graph_world.h"
+#include "tests/unit/graph-updater/state_files.h"
 
 #include "graph-updater/snapshot.h"
 #include "graph-updater/snapshot_child.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -50,42 +50,6 @@ static void apply_some(struct updater *updater, struct draw *draw, int64_t *now_
 	}
 }
 
-static char *read_file(const char *path, size_t *size)
-{
-	FILE *file = fopen(path, "rb");
-	char *bytes = malloc(1 << 22);
-
-	ck_assert_msg(file != NULL, "%s", path);
-	*size = fread(bytes, 1, 1 << 22, file);
-	fclose(file);
-	return bytes;
-}
-
-static void assert_same_files(const char *a, const char *b)
-{
-	size_t size_a, size_b;
-	char *bytes_a = read_file(a, &size_a), *bytes_b = read_file(b, &size_b);
-
-	ck_assert_uint_eq(size_a, size_b);
-	ck_assert(memcmp(bytes_a, bytes_b, size_a) == 0);
-	free(bytes_a);
-	free(bytes_b);
-}
-
-static void clear_folder(void)
-{
-	DIR *directory = opendir(folder);
-	struct dirent *entry;
-	char name[512];
-
-	while (directory && (entry = readdir(directory))) {
-		snprintf(name, sizeof name, "%s/%s", folder, entry->d_name);
-		unlink(name);
-	}
-	if (directory)
-		closedir(directory);
-}
-
 static void setup(void)
 {
 	names_fill(&names);
@@ -99,7 +63,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-	clear_folder();
+	clear_folder(folder);
 	rmdir(folder);
 	unlink(file_a);
 	unlink(file_b);
@@ -190,7 +154,7 @@ START_TEST(it_is_the_state_of_the_cut)
 		assert_same_files(file_a, file_b);
 		updater_destroy(restored);
 		updater_destroy(updater);
-		clear_folder();
+		clear_folder(folder);
 	}
 }
 END_TEST

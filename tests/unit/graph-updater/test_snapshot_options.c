@@ -105,6 +105,19 @@ START_TEST(seed_epochs)
 }
 END_TEST
 
+/* Every block's checksum once more, as a file of that version has it. */
+static void sign_blocks(char *bytes, size_t size, uint64_t version)
+{
+	uint32_t payload;
+
+	for (size_t at = 16; at < size; at += 32 + payload) {
+		XXH128_canonical_t hash;
+		memcpy(&payload, bytes + at + 8, sizeof payload);
+		XXH128_canonicalFromHash(&hash, XXH3_128bits_withSeed(bytes + at, 16 + payload, version));
+		memcpy(bytes + at + 16 + payload, &hash, sizeof hash);
+	}
+}
+
 /* Version 1 knew no epochs: its options end before them, and its checksums are seeded with 1. */
 START_TEST(version_1_is_read)
 {
@@ -128,12 +141,7 @@ START_TEST(version_1_is_read)
 	size -= cut;
 	before = size - 16 - 16 - 16;           /* the end block: header, count and bytes before it, checksum */
 	memcpy(bytes + size - 16 - 8, &before, sizeof before);
-	for (size_t at = 16; at < size; at += 32 + payload) {
-		XXH128_canonical_t hash;
-		memcpy(&payload, bytes + at + 8, sizeof payload);
-		XXH128_canonicalFromHash(&hash, XXH3_128bits_withSeed(bytes + at, 16 + payload, 1));
-		memcpy(bytes + at + 16 + payload, &hash, sizeof hash);
-	}
+	sign_blocks(bytes, size, 1);
 	write_file(file_b, bytes, size);
 	must(snapshot_read(restored, file_b, NULL, &error), &error, 0);
 	assert_equal_states(updater, restored);
@@ -141,12 +149,7 @@ START_TEST(version_1_is_read)
 	updater_destroy(updater);
 	/* The next version is refused, with its number. */
 	bytes[14] = '3';
-	for (size_t at = 16; at < size; at += 32 + payload) {
-		XXH128_canonical_t hash;
-		memcpy(&payload, bytes + at + 8, sizeof payload);
-		XXH128_canonicalFromHash(&hash, XXH3_128bits_withSeed(bytes + at, 16 + payload, 3));
-		memcpy(bytes + at + 16 + payload, &hash, sizeof hash);
-	}
+	sign_blocks(bytes, size, 3);
 	write_file(file_b, bytes, size);
 	restored = create(small_options());
 	ck_assert_int_eq(snapshot_read(restored, file_b, NULL, &error), STATUS_INCOMPATIBLE);
