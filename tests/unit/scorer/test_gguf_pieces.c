@@ -62,15 +62,14 @@ static enum status open_gguf(struct bytes bytes, struct tokenizer **out, struct 
 	return status;
 }
 
-static size_t encode(const struct tokenizer *tokenizer, struct text_view text, int flags, int32_t *ids, size_t max)
+static size_t encode(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch, struct text_view text,
+		     int flags, int32_t *ids, size_t max)
 {
-	struct tokenizer_scratch *scratch = tokenizer_scratch_create(tokenizer);
 	struct error error = {0};
 	size_t count = 0;
 
 	ck_assert_msg(tokenizer_encode(tokenizer, scratch, text, flags, ids, max, &count, &error) == STATUS_OK, "%s",
 		      error.text);
-	tokenizer_scratch_destroy(scratch);
 	return count;
 }
 
@@ -86,23 +85,26 @@ START_TEST(small_vocabulary)
 {
 	static const int32_t wanted[] = {3, 6, 4, 7, 0};
 	struct tokenizer *tokenizer = NULL;
+	struct tokenizer_scratch *scratch;
 	struct error error = {0};
 	int32_t ids[64];
 
 	ck_assert_msg(open_gguf(make_gguf(small, SMALL, SMALL, SMALL), &tokenizer, &error) == STATUS_OK, "%s",
 		      error.text);
+	scratch = tokenizer_scratch_create(tokenizer);
 	ck_assert_uint_eq(tokenizer_vocabulary(tokenizer), SMALL);
 	ck_assert_int_eq(tokenizer_bos(tokenizer), 1);
 	ck_assert_int_eq(tokenizer_eos(tokenizer), 2);
 	ck_assert(tokenizer_adds_bos(tokenizer));
 	/* "▁", "ab" (better than "▁a"), "a", "▁a", and unknown. */
-	ck_assert_uint_eq(encode(tokenizer, TEXT_LITERAL("aba a!"), TOKENIZER_PLAIN, ids, 64), 5);
+	ck_assert_uint_eq(encode(tokenizer, scratch, TEXT_LITERAL("aba a!"), TOKENIZER_PLAIN, ids, 64), 5);
 	ck_assert_mem_eq(ids, wanted, sizeof(wanted));
 	/* Control tokens are text in a title, and themselves where a prompt is parsed. */
 	ck_assert_int_eq(tokenizer_special(tokenizer, "</s>"), 2);
-	ck_assert_uint_eq(encode(tokenizer, TEXT_LITERAL("</s>"), TOKENIZER_PARSE_SPECIAL, ids, 64), 1);
+	ck_assert_uint_eq(encode(tokenizer, scratch, TEXT_LITERAL("</s>"), TOKENIZER_PARSE_SPECIAL, ids, 64), 1);
 	ck_assert_int_eq(ids[0], 2);
-	ck_assert_uint_gt(encode(tokenizer, TEXT_LITERAL("</s>"), TOKENIZER_PLAIN, ids, 64), 1);
+	ck_assert_uint_gt(encode(tokenizer, scratch, TEXT_LITERAL("</s>"), TOKENIZER_PLAIN, ids, 64), 1);
+	tokenizer_scratch_destroy(scratch);
 	tokenizer_close(tokenizer);
 }
 END_TEST
@@ -189,11 +191,12 @@ static const char *const models[] = {"llama-tokenizer/tokenizer.model", "stories
 
 START_TEST(same_ids_as_the_model)
 {
-	enum { PIECES_MAX = 40000, TEXTS = 400, PARTS_MAX = 24, IDS_MAX = 4096 };
+	enum { PIECES_MAX = 40000, TEXTS = 2000, PARTS_MAX = 24, IDS_MAX = 4096 };
 	static struct piece pieces[PIECES_MAX];
 	static int32_t wanted[IDS_MAX], got[IDS_MAX];
 	struct mapped_file file = {0};
 	struct tokenizer *model = NULL, *gguf = NULL;
+	struct tokenizer_scratch *of_model, *of_gguf;
 	struct error error = {0};
 	uint64_t state = 7 + (uint64_t)_i;
 	char path[512], text[8192];
@@ -205,6 +208,8 @@ START_TEST(same_ids_as_the_model)
 	count = read_pieces(&file, pieces, PIECES_MAX);
 	ck_assert_int_eq(tokenizer_open(path, &model, &error), STATUS_OK);
 	ck_assert_msg(open_gguf(make_gguf(pieces, count, count, count), &gguf, &error) == STATUS_OK, "%s", error.text);
+	of_model = tokenizer_scratch_create(model);
+	of_gguf = tokenizer_scratch_create(gguf);
 	ck_assert_uint_eq(tokenizer_vocabulary(gguf), tokenizer_vocabulary(model));
 	ck_assert_int_eq(tokenizer_bos(gguf), tokenizer_bos(model));
 	ck_assert_int_eq(tokenizer_eos(gguf), tokenizer_eos(model));
@@ -223,12 +228,15 @@ START_TEST(same_ids_as_the_model)
 				text[size++] = (state >> 25 & 15) == 0 ? '\xFF' : ' ';
 		}
 		for (int flags = 0; flags < 4; flags++) {
-			ids = encode(model, (struct text_view){text, size}, flags, wanted, IDS_MAX);
-			ck_assert_msg(encode(gguf, (struct text_view){text, size}, flags, got, IDS_MAX) == ids &&
+			ids = encode(model, of_model, (struct text_view){text, size}, flags, wanted, IDS_MAX);
+			ck_assert_msg(encode(gguf, of_gguf, (struct text_view){text, size}, flags, got,
+					     IDS_MAX) == ids &&
 				      memcmp(got, wanted, ids * sizeof(*got)) == 0,
 				      "text %d, flags %d: \"%.*s\"", n, flags, (int)size, text);
 		}
 	}
+	tokenizer_scratch_destroy(of_model);
+	tokenizer_scratch_destroy(of_gguf);
 	tokenizer_close(model);
 	tokenizer_close(gguf);
 	mapped_file_close(&file);
